@@ -1,0 +1,1 @@
+"""mqttd: an MQTT broker on Twisted."""

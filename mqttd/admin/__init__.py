@@ -1,0 +1,1 @@
+"""How the broker is watched: $SYS topics, metrics, logs."""

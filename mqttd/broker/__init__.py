@@ -1,0 +1,1 @@
+"""What an MQTT server is: connections, sessions, routing. No sockets here."""

@@ -1,0 +1,36 @@
+"""Counters of the whole broker: plain integers, added to where things happen.
+
+Anyone may count; nobody computes here. ``admin`` reads them. Names say what is
+counted, from the broker's point of view (received: by the broker).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Metrics:
+    """One per broker. Every field only grows, so a reader takes differences."""
+
+    def __init__(self) -> None:
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        #: Packets by type, indexed by ``PacketType``.
+        self.packets_received = [0] * 16
+        self.packets_sent = [0] * 16
+        #: Acknowledgements for packet ids that we do not know, by type.
+        self.packets_missed = [0] * 16
+        #: PUBLISH packets by QoS.
+        self.messages_received = [0, 0, 0]
+        self.messages_sent = [0, 0, 0]
+        #: Application messages that found no subscriber.
+        self.messages_unrouted = 0
+        #: Deliveries that did not happen, by reason.
+        self.dropped: Counter[str] = Counter()
+        #: Connections that ended, by reason.
+        self.closed: Counter[str] = Counter()
+        #: Connections refused before CONNECT was answered, by reason.
+        self.refused: Counter[str] = Counter()
+        self.connections_accepted = 0
+        #: Exceptions contained, by where.
+        self.errors: Counter[str] = Counter()

@@ -1,0 +1,1 @@
+"""Twisted transports: listeners, factories, protocols, limits, TLS."""
