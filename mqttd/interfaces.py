@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute, Interface, implementer
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -47,6 +47,7 @@ class ITransport(Interface):
 
     peer: Peer = Attribute("Where the client is.")
     listener: ListenerSettings = Attribute("The listener's settings.")
+    version: int = Attribute("Protocol level of the CONNECT being parsed; 0 before.")
     writable: bool = Attribute(
         "False while the output buffer is full; a session queues then. When it "
         "has drained, the transport calls the connection's resume_delivery()."
@@ -102,9 +103,10 @@ class IMQTTAvatar(Interface):
     )
 
 
+@implementer(IMQTTAvatar)
 @frozen
 class Avatar:
-    """The plain avatar; provides ``IMQTTAvatar``."""
+    """The plain avatar."""
 
     principal: str | None = None
     superuser: bool = False

@@ -109,6 +109,8 @@ class ProtocolSettings:
     maximum_user_properties: int = 256
     #: Topic filters accepted in one SUBSCRIBE or UNSUBSCRIBE.
     maximum_filters_per_packet: int = 1024
+    #: Let clients publish to topics that begin with "$", $SYS excepted.
+    dollar_topics: bool = False
     #: Check PUBLISH payloads that declare themselves UTF-8.
     check_payload_format: bool = True
     #: Sent to clients that ask for response information; "" means none.

@@ -1,0 +1,141 @@
+"""The broker: the parts put together, and what the outside may ask of them.
+
+Whoever embeds, serves or tests mqttd makes one ``Broker``; ``service.py`` does
+it for the daemon. The parts know each other through it. It opens nothing and
+listens to nothing: connections come from ``net`` or from a test.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from socket import gethostname
+from typing import TYPE_CHECKING
+
+from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IReactorTime
+
+from mqttd.broker.access import AllowAll
+from mqttd.broker.message import Message
+from mqttd.broker.metrics import Metrics
+from mqttd.broker.publish import PublishService
+from mqttd.broker.retained import RetainedStore
+from mqttd.broker.router import Router
+from mqttd.broker.sessions import SessionRegistry
+from mqttd.broker.timers import TimerWheel
+from mqttd.broker.wills import WillService
+from mqttd.interfaces import IAuthenticationMethod, IAuthorizer
+from mqttd.settings import BrokerSettings
+from mqttd.wire.codes import ReasonCode
+from mqttd.wire.packets import Properties
+from mqttd.wire.serializer import passthrough_of
+
+if TYPE_CHECKING:
+    from mqttd.broker.connection import Connection
+
+#: Seconds between sweeps for expired retained messages and for retries.
+SWEEP_INTERVAL = 1.0
+
+
+class Broker:
+    """One MQTT server: sessions, routing, retained messages, wills."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        clock: IReactorTime,
+        *,
+        seconds: Callable[[], float] | None = None,
+        portal: Portal | None = None,
+        authorizer: IAuthorizer | None = None,
+        methods: Iterable[IAuthenticationMethod] = (),
+        source: random.Random | None = None,
+    ) -> None:
+        """
+        :param clock: where delayed calls are put; the reactor, or a test's clock.
+        :param seconds: monotonic time; the clock's own by default.
+        :param portal: who may connect by name; without one nobody is known, and
+            listeners that allow the anonymous take every client as anonymous.
+        :param authorizer: what they may do; by default everything.
+        :param methods: methods of enhanced authentication.
+        :param source: of random numbers, for shared subscriptions.
+        """
+        self.settings = settings
+        self.clock = clock
+        self.node = settings.node or f"mqttd@{gethostname()}"
+        self.wheel = TimerWheel(clock, seconds)
+        self.seconds = self.wheel.seconds
+        self.metrics = Metrics()
+        self.portal = portal
+        self.authorizer: IAuthorizer = authorizer or AllowAll()
+        self.methods = {method.name: method for method in methods}
+        self.source = source or random.Random()
+        self.router = Router(strategy=settings.shared_strategy, source=self.source)
+        self.retained = RetainedStore(settings.retained, self.seconds, self.metrics)
+        self.sessions = SessionRegistry(self)
+        self.wills = WillService(self)
+        self.publisher = PublishService(self)
+        #: Client id -> connection, from CONNACK to the end.
+        self.connections: dict[str, Connection] = {}
+        self.maximum_connections = 0
+        self.started_at = self.seconds()
+        self.draining = False
+        #: Called with a connection after its CONNACK, and after its end with
+        #: the reason; see ``admin.presence``.
+        self.on_connected: list[Callable[[Connection], None]] = []
+        self.on_disconnected: list[Callable[[Connection, str], None]] = []
+
+    def start(self) -> None:
+        """Begin to keep time; before the first connection."""
+        self.started_at = self.seconds()
+        self.draining = False
+        self.wheel.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def _sweep(self) -> None:
+        self.wheel.call_later(SWEEP_INTERVAL, self._sweep)
+        self.retained.purge(self.seconds())
+        for connection in list(self.connections.values()):
+            if connection.session.settings.retry_interval and connection.session.inflight:
+                connection.session.retry()
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties | None = None,
+    ) -> ReasonCode:
+        """Publish as the broker itself: no access rule is asked."""
+        now = self.seconds()
+        properties = properties if properties is not None else Properties()
+        expiry = properties.get("message_expiry_interval")
+        message = Message(
+            topic,
+            payload,
+            qos,
+            retain,
+            properties=properties,
+            passthrough=passthrough_of(properties) if properties else b"",
+            expires_at=None if expiry is None else now + expiry,
+            created_at=now,
+        )
+        return self.publisher.publish(message)
+
+    def drain(self) -> None:
+        """Take leave of everyone: wills first, then DISCONNECT 0x8B.
+
+        The connections close by themselves; ``connections`` gets empty.
+        """
+        self.draining = True
+        leaving = list(self.connections.values())
+        for connection in leaving:
+            connection.publish_will()
+        for connection in leaving:
+            connection.disconnect(
+                ReasonCode.SERVER_SHUTTING_DOWN, "the server is shutting down", "shutdown"
+            )
+
+    def stop(self) -> None:
+        """Forget every timer. Connections are the network's to end."""
+        self.wheel.stop()

@@ -1,0 +1,114 @@
+"""The publish service: one application message in, deliveries out.
+
+Connections, wills, $SYS and the embedding program publish here. It keeps
+retained messages, asks the router for the plan, and hands the message to each
+session; it knows neither bytes nor connections, apart from holding back a
+publisher whose receiver asks for it (``pause-publishers``).
+
+Access is not decided here: whoever brings a message has had it checked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from mqttd.broker.delivery import Delivery
+from mqttd.broker.message import Message
+from mqttd.wire.codes import ReasonCode
+
+if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
+    from mqttd.broker.session import Session
+    from mqttd.broker.shared import SharedGroup
+
+
+class Publisher(Protocol):
+    """Whoever can be made to wait: the connection a message came from."""
+
+    session: Session
+
+    def hold(self) -> None:
+        """Read no more until ``unhold`` was called as often."""
+
+    def unhold(self) -> None: ...
+
+
+class PublishService:
+    """Routes application messages to sessions."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        #: The connection whose message is being routed just now.
+        self._current: Publisher | None = None
+
+    def publish(self, message: Message, publisher: Publisher | None = None) -> ReasonCode:
+        """Retain and route *message*; says whether anyone subscribes to it."""
+        if message.retain:
+            self._broker.retained.store(message)
+        self._current = publisher
+        try:
+            return self.route(message)
+        finally:
+            self._current = None
+
+    def route(self, message: Message) -> ReasonCode:
+        """Give *message* to every session that the router names."""
+        plan = self._broker.router.plan(message.topic)
+        publisher = message.publisher
+        for target in plan.targets:
+            session = target.session
+            if session.client_id == publisher:
+                own = target.own
+                if own is None:
+                    continue  # [MQTT-3.8.3-3]
+                session.deliver(message, own)
+            else:
+                session.deliver(message, target)
+        for group in plan.groups:
+            self._route_shared(message, group)
+        if plan.targets or plan.groups:
+            return ReasonCode.SUCCESS
+        self._broker.metrics.messages_unrouted += 1
+        return ReasonCode.NO_MATCHING_SUBSCRIBERS
+
+    def _route_shared(self, message: Message, group: SharedGroup) -> None:
+        member = group.pick(message)
+        if member is not None:
+            member.session.deliver(message, member)  # [MQTT-4.8.2-4]
+
+    def redistribute(self, delivery: Delivery) -> None:
+        """A session ended with *delivery* undone: give it to another member.
+
+        Only a shared subscription has others; a QoS 2 message that was sent
+        already stays with the one it was sent to.
+        """
+        group = delivery.group
+        if group is not None:
+            self._route_shared(delivery.message, group)
+
+    # --- pause-publishers -----------------------------------------------------
+
+    def hold_publisher(self, session: Session) -> bool:
+        """Pause the current publisher until *session* has room.
+
+        False when there is nobody to pause: the message comes from the broker,
+        or from the very client that is too slow.
+        """
+        publisher = self._current
+        if publisher is None or publisher.session is session:
+            return False
+        if session.add_waiting_publisher(publisher):
+            publisher.hold()
+            self._broker.wheel.call_later(
+                session.settings.maximum_publisher_pause, self._give_up, session, publisher
+            )
+        return True
+
+    def release_publisher(self, publisher: Publisher, session: Session) -> None:
+        """*session* has room again, or has ended."""
+        publisher.unhold()
+
+    def _give_up(self, session: Session, publisher: Publisher) -> None:
+        if session.waits(publisher):
+            session.stalled = True
+            session.release_publishers()

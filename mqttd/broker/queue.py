@@ -1,0 +1,102 @@
+"""The messages that wait in one session: bounded, ordered, by priority.
+
+Only the session uses it. The queue knows its bounds and who waits longest; what
+to do about an overflow is the session's decision. Within one priority, order
+is arrival; a higher priority goes first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from mqttd.broker.delivery import Delivery
+from mqttd.settings import SessionSettings
+from mqttd.wire.topics import matches
+
+#: What a queued message costs beside its own bytes, for the bound in bytes.
+OVERHEAD = 200
+
+
+class MessageQueue:
+    """Deliveries in waiting; lengths in messages and in bytes."""
+
+    __slots__ = ("_lanes", "_settings", "bytes", "messages", "messages_qos0")
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._lanes: dict[int, deque[Delivery]] = {}
+        self.messages = 0
+        self.bytes = 0
+        #: How many of them have QoS 0.
+        self.messages_qos0 = 0
+
+    def __len__(self) -> int:
+        return self.messages
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for priority in sorted(self._lanes, reverse=True):
+            yield from self._lanes[priority]
+
+    def has_room(self, delivery: Delivery, share: float = 1.0) -> bool:
+        """Whether *delivery* fits into *share* of the bounds."""
+        settings = self._settings
+        return (
+            self.messages < settings.maximum_queued_messages * share
+            and self.bytes + delivery.message.size + OVERHEAD
+            <= settings.maximum_queued_bytes * share
+        )
+
+    def push(self, delivery: Delivery) -> None:
+        """Put *delivery* behind those of its priority; bounds are not looked at."""
+        self._lane(delivery).append(delivery)
+        self._count(delivery, 1)
+
+    def push_front(self, delivery: Delivery) -> None:
+        """Put *delivery* back where ``pop`` took it from."""
+        self._lane(delivery).appendleft(delivery)
+        self._count(delivery, 1)
+
+    def pop(self) -> Delivery | None:
+        """Take out the next to be sent."""
+        lanes = self._lanes
+        if not lanes:
+            return None
+        priority = next(iter(lanes)) if len(lanes) == 1 else max(lanes)
+        return self._take(priority)
+
+    def drop_oldest(self) -> Delivery | None:
+        """Take out the one that waits longest in the lowest priority."""
+        return self._take(min(self._lanes)) if self._lanes else None
+
+    def clear(self) -> None:
+        self._lanes.clear()
+        self.messages = self.bytes = self.messages_qos0 = 0
+
+    def _lane(self, delivery: Delivery) -> deque[Delivery]:
+        priorities = self._settings.priorities
+        priority = 0
+        if priorities:
+            topic = delivery.message.topic
+            priority = max(
+                (level for pattern, level in priorities.items() if matches(pattern, topic)),
+                default=0,
+            )
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = deque()
+        return lane
+
+    def _take(self, priority: int) -> Delivery:
+        lane = self._lanes[priority]
+        delivery = lane.popleft()
+        if not lane:
+            del self._lanes[priority]
+        self._count(delivery, -1)
+        return delivery
+
+    def _count(self, delivery: Delivery, sign: int) -> None:
+        self.messages += sign
+        self.bytes += sign * (delivery.message.size + OVERHEAD)
+        if delivery.qos == 0:
+            self.messages_qos0 += sign

@@ -1,0 +1,258 @@
+"""What a connected client sends: PUBLISH, and acknowledgements of ours.
+
+Handlers of the protocol machine, one per packet type. They check what the
+packet alone can not tell, ask the guard, hand messages to the publish service
+and answer. QoS 2 is routed when PUBLISH comes; its packet id is remembered until
+PUBREL, so that it is routed once (section 4.3.3, and invariant 3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from mqttd.broker.message import Message
+from mqttd.interfaces import PUBLISH
+from mqttd.settings import DeniedPublish
+from mqttd.wire.codes import MQTT5, PacketType, ReasonCode
+from mqttd.wire.errors import ProtocolViolation, protocol_error
+from mqttd.wire.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
+
+if TYPE_CHECKING:
+    from mqttd.broker.connection import Connection
+
+#: Topics that are not for clients to publish to, by their first level.
+RESERVED_PREFIX = "$"
+
+_PUBACK = b"\x40\x02"
+_PUBREC = b"\x50\x02"
+_PUBCOMP = b"\x70\x02"
+
+
+def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
+    """PUBLISH (section 3.3)."""
+    connection.broker.metrics.messages_received[packet.qos] += 1
+    topic = packet.topic
+    if connection.version >= MQTT5:
+        topic = _resolve_alias(connection, packet)
+    if packet.qos:
+        if packet.qos == 2 and _is_repeated(connection, packet.packet_id):
+            _acknowledge(connection, packet, ReasonCode.SUCCESS)  # [MQTT-4.3.3-10]
+            return None
+        _check_quota(connection)
+    reason = _check(connection, packet, topic)
+    if reason is not None:
+        _refuse(connection, packet, reason)
+        return None
+    topic = connection.mount_point + topic
+    allowed = connection.guard.allowed(PUBLISH, topic, packet.qos, packet.retain)
+    if allowed is True:
+        _route(connection, packet, topic)
+    elif allowed is False:
+        _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
+    else:
+        return allowed.addCallback(_decided, connection, packet, topic)
+    return None
+
+
+def _decided(allowed: bool, connection: Connection, packet: Publish, topic: str) -> None:
+    if not connection.is_connected:
+        return
+    if allowed:
+        _route(connection, packet, topic)
+    else:
+        _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
+
+
+def _resolve_alias(connection: Connection, packet: Publish) -> str:
+    """The topic, after topic aliases (section 3.3.2.3.4)."""
+    alias = packet.properties.get("topic_alias")
+    if alias is None:
+        return packet.topic
+    if alias > connection.transport.listener.protocol.topic_alias_maximum:
+        raise ProtocolViolation(
+            ReasonCode.TOPIC_ALIAS_INVALID, "the topic alias is over the maximum"
+        )  # [MQTT-3.3.2-9]
+    aliases = connection.aliases
+    if aliases is None:
+        aliases = connection.aliases = {}
+    if packet.topic:
+        aliases[alias] = packet.topic
+        return packet.topic
+    topic = aliases.get(alias)
+    if topic is None:
+        raise ProtocolViolation(ReasonCode.TOPIC_ALIAS_INVALID, "the topic alias is unknown")
+    return topic
+
+
+def _is_repeated(connection: Connection, packet_id: int) -> bool:
+    awaiting = connection.session.awaiting_release
+    return awaiting is not None and packet_id in awaiting
+
+
+def _check_quota(connection: Connection) -> None:
+    # QoS 1 is acknowledged before the next packet is looked at, so only QoS 2
+    # adds up. [MQTT-3.3.4-7] [MQTT-3.3.4-8] bind the client; this is the answer.
+    awaiting = connection.session.awaiting_release
+    if (
+        awaiting is not None
+        and connection.version >= MQTT5
+        and len(awaiting) >= connection.transport.listener.protocol.receive_maximum
+    ):
+        raise ProtocolViolation(
+            ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than the receive maximum"
+        )
+
+
+def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | None:
+    """The reason to refuse the message, if its packet or topic has one."""
+    settings = connection.transport.listener.protocol
+    if packet.qos > settings.maximum_qos:
+        raise ProtocolViolation(
+            ReasonCode.QOS_NOT_SUPPORTED, f"QoS {packet.qos} is not supported"
+        )
+    if packet.retain and not settings.retain_available:
+        raise ProtocolViolation(
+            ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported"
+        )
+    if len(topic) > settings.maximum_topic_length or (
+        topic.count("/") >= settings.maximum_topic_levels
+    ):
+        return ReasonCode.TOPIC_NAME_INVALID
+    if topic.startswith(RESERVED_PREFIX) and not settings.dollar_topics:
+        return ReasonCode.NOT_AUTHORIZED
+    if (
+        settings.check_payload_format
+        and packet.properties.get("payload_format_indicator") == 1
+        and not _is_utf8(packet.payload)
+    ):
+        return ReasonCode.PAYLOAD_FORMAT_INVALID
+    return None
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _route(connection: Connection, packet: Publish, topic: str) -> None:
+    broker = connection.broker
+    now = broker.seconds()
+    expiry = packet.properties.get("message_expiry_interval")
+    message = Message(
+        topic,
+        packet.payload,
+        packet.qos,
+        packet.retain,
+        properties=packet.properties,
+        passthrough=packet.passthrough,
+        expires_at=None if expiry is None else now + expiry,
+        publisher=connection.client_id,
+        guard=connection.guard,
+        created_at=now,
+    )
+    reason = broker.publisher.publish(message, connection)
+    if packet.qos:
+        # The session has what it needs: from here the message is ours. [MQTT-4.5.0-1]
+        _acknowledge(connection, packet, reason)
+
+
+def _acknowledge(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
+    """PUBACK or PUBREC. [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1] [MQTT311-3.3.4-1]"""
+    packet_id = packet.packet_id
+    if packet.qos == 2 and reason < 0x80:
+        session = connection.session
+        if session.awaiting_release is None:
+            session.awaiting_release = set()
+        session.awaiting_release.add(packet_id)
+    if reason and connection.version >= MQTT5:
+        properties = connection.explain(_TEXTS[reason]) if reason >= 0x80 else {}
+        answer = Puback if packet.qos == 1 else Pubrec
+        connection.send(answer(packet_id, reason, properties))
+        return
+    kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
+    connection.broker.metrics.packets_sent[kind] += 1
+    # [MQTT-2.2.1-5] [MQTT311-2.3.1-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3] answered as they come
+    connection.transport.write(
+        (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
+    )
+
+
+_TEXTS = {
+    ReasonCode.NOT_AUTHORIZED: "not allowed to publish to this topic",
+    ReasonCode.TOPIC_NAME_INVALID: "the topic is too long or has too many levels",
+    ReasonCode.PAYLOAD_FORMAT_INVALID: "the payload is not UTF-8",
+}
+
+
+def _refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
+    """A message that is well-formed and not accepted."""
+    connection.broker.metrics.dropped[reason.name.lower().replace("_", "-")] += 1
+    if connection.version >= MQTT5:
+        if packet.qos:
+            _acknowledge(connection, packet, reason)  # [MQTT-4.3.3-9] no id is kept
+        elif reason is not ReasonCode.NOT_AUTHORIZED:
+            raise ProtocolViolation(reason, _TEXTS[reason])
+        return
+    # [MQTT311-3.3.5-2] there is no way to say no: acknowledge and drop, or close.
+    if (
+        reason is not ReasonCode.NOT_AUTHORIZED
+        or connection.transport.listener.protocol.denied_publish is DeniedPublish.DISCONNECT
+    ):
+        raise ProtocolViolation(reason, _TEXTS[reason])
+    if packet.qos:
+        _acknowledge(connection, packet, ReasonCode.SUCCESS)
+
+
+def pubrel(connection: Connection, packet: Pubrel) -> None:
+    """PUBREL: the client knows that we have the message; forget its packet id."""
+    awaiting = connection.session.awaiting_release
+    packet_id = packet.packet_id
+    if awaiting is not None and packet_id in awaiting:
+        awaiting.discard(packet_id)
+        known = True
+    else:
+        connection.broker.metrics.packets_missed[PacketType.PUBREL] += 1
+        known = False
+    if known or connection.version < MQTT5:
+        connection.broker.metrics.packets_sent[PacketType.PUBCOMP] += 1
+        # [MQTT-4.3.3-11] [MQTT-2.2.1-5]
+        connection.transport.write(_PUBCOMP + packet_id.to_bytes(2, "big"))
+    else:
+        connection.send(Pubcomp(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
+
+
+def puback(connection: Connection, packet: Puback) -> None:
+    """PUBACK: a QoS 1 message is delivered, or refused. [MQTT-4.4.0-2]"""
+    if not connection.session.acknowledged(packet.packet_id):
+        _missed(connection, PacketType.PUBACK)
+
+
+def pubrec(connection: Connection, packet: Pubrec) -> None:
+    """PUBREC: a QoS 2 message has arrived, or was refused. [MQTT-4.4.0-2]"""
+    success = packet.reason < 0x80
+    if connection.session.received(packet.packet_id, success):
+        if success:
+            connection.send_pubrel(packet.packet_id)  # [MQTT-4.6.0-4]
+        return
+    _missed(connection, PacketType.PUBREC)
+    if success:
+        # Without an answer the client could never give the packet id up.
+        reason = ReasonCode.SUCCESS
+        if connection.version >= MQTT5:
+            reason = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        connection.send(Pubrel(packet.packet_id, reason))
+
+
+def pubcomp(connection: Connection, packet: Pubcomp) -> None:
+    """PUBCOMP: a QoS 2 message is done."""
+    if not connection.session.completed(packet.packet_id):
+        _missed(connection, PacketType.PUBCOMP)
+
+
+def _missed(connection: Connection, kind: PacketType) -> None:
+    connection.broker.metrics.packets_missed[kind] += 1

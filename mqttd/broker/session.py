@@ -1,0 +1,456 @@
+"""A session: what the broker remembers of a client between its packets.
+
+It holds the subscriptions, the messages that wait and those on their way, and
+both halves of the packet-id state machines (MQTT 5.0 section 4.3). The publish
+service delivers into it, the protocol machine of the client feeds it
+acknowledgements; while the client is connected the session sends through its
+``consumer``. It knows no bytes and no socket.
+
+The states of a message to the client, per packet id::
+
+    QoS 1   deliver -> inflight --PUBACK--> done
+    QoS 2   deliver -> inflight --PUBREC--> released --PUBCOMP--> done
+
+and from the client, QoS 2, which is routed when it first comes::
+
+    PUBLISH -> awaiting_release --PUBREL--> forgotten
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mqttd.broker.delivery import Delivery
+from mqttd.broker.queue import MessageQueue
+from mqttd.settings import Overflow, SessionSettings
+
+if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
+    from mqttd.broker.message import Message
+    from mqttd.broker.publish import Publisher
+    from mqttd.broker.router import Target
+    from mqttd.broker.subscription import Subscription
+    from mqttd.broker.timers import Timer
+    from mqttd.broker.wills import PendingWill
+
+#: Messages sent in one go before others get their turn.
+BATCH = 200
+
+
+class Consumer(Protocol):
+    """Who takes a session's messages while its client is here."""
+
+    writable: bool
+    #: QoS 1 and 2 messages that may be unacknowledged at a time.
+    window: int
+
+    def send_message(self, delivery: Delivery, packet_id: int, dup: bool) -> bool:
+        """Send; False when the client can not take it (too large)."""
+
+    def send_pubrel(self, packet_id: int) -> None: ...
+
+    def may_receive(self, delivery: Delivery) -> Any:
+        """True, False, or a Deferred of it."""
+
+    def overflowed(self) -> None:
+        """The queue is full and the policy is to disconnect."""
+
+    def later(self) -> None:
+        """Call ``session.pump`` again in the next turn."""
+
+
+class Session:
+    """The state of one client id."""
+
+    __slots__ = (
+        "_asking",
+        "_next_packet_id",
+        "_replays",
+        "_resends",
+        "_waiting_publishers",
+        "awaiting_release",
+        "broker",
+        "client_id",
+        "connected_at",
+        "consumer",
+        "created_at",
+        "dropped",
+        "expiry",
+        "expiry_timer",
+        "inflight",
+        "principal",
+        "queue",
+        "settings",
+        "stalled",
+        "subscriptions",
+        "will",
+    )
+
+    def __init__(
+        self, broker: Broker, client_id: str, principal: str | None, settings: SessionSettings
+    ) -> None:
+        self.broker = broker
+        self.client_id = client_id
+        #: Whose session this is; nobody else may resume it.
+        self.principal = principal
+        self.settings = settings
+        self.created_at = broker.seconds()
+        #: Seconds it outlives its connection; None for ever, 0 not at all.
+        self.expiry: int | None = 0
+        self.expiry_timer: Timer | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        #: Packet id -> delivery, in the order of first sending.
+        self.inflight: dict[int, Delivery] = {}
+        self.queue: MessageQueue | None = None
+        #: QoS 2 packet ids received and not yet released by PUBREL.
+        self.awaiting_release: set[int] | None = None
+        self.consumer: Consumer | None = None
+        self.will: PendingWill | None = None
+        #: Messages dropped by this session.
+        self.dropped = 0
+        #: pause-publishers was tried and took too long: drop until drained.
+        self.stalled = False
+        self._next_packet_id = 1
+        #: The delivery, and its packet id if it has one, whose access is asked.
+        self._asking: tuple[Delivery, int] | None = None
+        self._replays: deque[Iterator[Delivery]] | None = None
+        #: Packet ids to be sent again, before anything else.
+        self._resends: deque[int] | None = None
+        self._waiting_publishers: list[Publisher] | None = None
+
+    @property
+    def online(self) -> bool:
+        return self.consumer is not None
+
+    @property
+    def queued(self) -> int:
+        """Messages waiting."""
+        return len(self.queue) if self.queue is not None else 0
+
+    # --- towards the client ---------------------------------------------------
+
+    def deliver(self, message: Message, target: Target) -> None:
+        """Take *message*, routed here by *target*: send it, keep it or drop it."""
+        qos = message.qos
+        if target.qos < qos or self.settings.upgrade_qos:
+            qos = target.qos  # [MQTT-3.8.4-8] [MQTT311-3.8.4-6]
+        # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT311-3.3.1-9]
+        retain = message.retain and target.retain_as_published
+        delivery = Delivery(message, qos, retain, target.identifiers, target.group)
+        consumer = self.consumer
+        if consumer is None:
+            if qos == 0 and not self.settings.queue_qos0:
+                self.drop(delivery, "offline")
+            else:
+                self._enqueue(delivery)
+            return
+        queue = self.queue
+        if not consumer.writable or self._asking or self._resends:
+            self._enqueue(delivery)
+        elif qos == 0:
+            # QoS 0 needs no window: it may pass waiting QoS 1, never QoS 0.
+            if queue is None or not queue.messages_qos0:
+                self._send(delivery, consumer)
+            else:
+                self._enqueue(delivery)
+        elif (queue is None or not queue.messages) and len(self.inflight) < consumer.window:
+            self._send(delivery, consumer)
+        else:
+            self._enqueue(delivery)
+
+    def replay(self, messages: Iterator[Message | None], subscription: Subscription) -> None:
+        """Send retained *messages* as the client can take them."""
+        if self._replays is None:
+            self._replays = deque()
+        self._replays.append(_retained(messages, subscription, self.settings))
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what waits, as far as window and output allow."""
+        consumer = self.consumer
+        if consumer is None:
+            return
+        for _ in range(BATCH):
+            if self._asking or not consumer.writable:
+                return
+            if self._resends:
+                packet_id = self._resends.popleft()
+                if packet_id in self.inflight:
+                    self._resend(packet_id, consumer)
+                continue
+            delivery = self._next_delivery(consumer)
+            if delivery is None:
+                return
+            self._send(delivery, consumer, 0)
+        if self.queue or self._replays or self._resends:
+            consumer.later()
+
+    def _next_delivery(self, consumer: Consumer) -> Delivery | None:
+        queue = self.queue
+        while queue:
+            delivery = queue.pop()
+            assert delivery is not None
+            if delivery.message.expired(self.broker.seconds()):
+                self.drop(delivery, "expired")  # [MQTT-3.3.2-5]
+            elif delivery.qos and len(self.inflight) >= consumer.window:
+                queue.push_front(delivery)
+                return None
+            else:
+                self._room_made(queue)
+                return delivery
+        while self._replays and len(self.inflight) < consumer.window:
+            retained = next(self._replays[0], None)
+            if retained is not None:
+                return retained
+            self._replays.popleft()
+        return None
+
+    def _send(self, delivery: Delivery, consumer: Consumer, packet_id: int) -> None:
+        """Send if the rules allow it; *packet_id* is 0 the first time."""
+        allowed = consumer.may_receive(delivery)
+        if allowed is True:
+            self._transmit(delivery, consumer, packet_id)
+        elif allowed is False:
+            self._refused(delivery, packet_id, "denied")
+        else:
+            # The answer comes later: what follows waits behind it, in order.
+            self._asking = question = (delivery, packet_id)
+            allowed.addBoth(self._answered, question, consumer)
+
+    def _answered(
+        self, allowed: object, question: tuple[Delivery, int], consumer: Consumer
+    ) -> None:
+        if self._asking is not question:
+            return  # the client left meanwhile, and the message went back
+        self._asking = None
+        delivery, packet_id = question
+        if allowed is True:
+            self._transmit(delivery, consumer, packet_id)
+        else:
+            self._refused(delivery, packet_id, "denied")
+        consumer.later()
+
+    def _transmit(self, delivery: Delivery, consumer: Consumer, packet_id: int) -> None:
+        if not delivery.qos:
+            if not consumer.send_message(delivery, 0, False):
+                self.drop(delivery, "too-large")
+            return
+        again = packet_id != 0
+        if not again:
+            packet_id = self._take_packet_id()
+            self.inflight[packet_id] = delivery
+        delivery.sent_at = self.broker.seconds()
+        if not consumer.send_message(delivery, packet_id, again):  # [MQTT-3.3.1-1]
+            # [MQTT-3.1.2-25] as if it had been completed
+            self._refused(delivery, packet_id, "too-large")
+
+    def _refused(self, delivery: Delivery, packet_id: int, reason: str) -> None:
+        if packet_id:
+            self.inflight.pop(packet_id, None)
+        self.drop(delivery, reason)
+
+    def _take_packet_id(self) -> int:
+        # [MQTT-2.2.1-4] [MQTT311-2.3.1-2] not one in use; the window is smaller than the ids.
+        packet_id = self._next_packet_id
+        while packet_id in self.inflight:
+            packet_id = packet_id % 65_535 + 1
+        self._next_packet_id = packet_id % 65_535 + 1
+        return packet_id
+
+    # --- what waits -------------------------------------------------------------
+
+    def _enqueue(self, delivery: Delivery, front: bool = False) -> None:
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = MessageQueue(self.settings)
+        if front:
+            queue.push_front(delivery)
+        elif queue.has_room(delivery):
+            queue.push(delivery)
+            if (
+                self.settings.overflow is Overflow.PAUSE_PUBLISHERS
+                and self.consumer is not None
+                and not self.stalled
+                and not queue.has_room(delivery)
+            ):
+                self.broker.publisher.hold_publisher(self)
+        else:
+            self._overflow(queue, delivery)
+
+    def _overflow(self, queue: MessageQueue, delivery: Delivery) -> None:
+        policy = self.settings.overflow
+        if policy is Overflow.DROP_OLDEST:
+            while queue and not queue.has_room(delivery):
+                oldest = queue.drop_oldest()
+                assert oldest is not None
+                self.drop(oldest, "queue-full")
+            if queue.has_room(delivery):
+                queue.push(delivery)
+            else:
+                self.drop(delivery, "queue-full")
+        elif policy is Overflow.PAUSE_PUBLISHERS and self._wait_for_room(queue, delivery):
+            queue.push(delivery)
+        else:
+            self.drop(delivery, "queue-full")
+            if policy is Overflow.DISCONNECT and self.consumer is not None:
+                self.consumer.overflowed()
+
+    def _wait_for_room(self, queue: MessageQueue, delivery: Delivery) -> bool:
+        # Each publisher may bring the message that gets it paused, so the bound
+        # is twice the setting.
+        if self.consumer is None or self.stalled or not queue.has_room(delivery, 2.0):
+            return False
+        return self.broker.publisher.hold_publisher(self)
+
+    def _room_made(self, queue: MessageQueue) -> None:
+        """Let publishers go on once the queue is half empty."""
+        settings = self.settings
+        if (
+            queue.messages * 2 <= settings.maximum_queued_messages
+            and queue.bytes * 2 <= settings.maximum_queued_bytes
+        ):
+            self.stalled = False
+            if self._waiting_publishers:
+                self.release_publishers()
+
+    def add_waiting_publisher(self, publisher: Publisher) -> bool:
+        """Note that *publisher* is paused for us; True if it is new."""
+        if self._waiting_publishers is None:
+            self._waiting_publishers = []
+        if publisher in self._waiting_publishers:
+            return False
+        self._waiting_publishers.append(publisher)
+        return True
+
+    def waits(self, publisher: Publisher) -> bool:
+        """Whether *publisher* is still paused for us."""
+        return self._waiting_publishers is not None and publisher in self._waiting_publishers
+
+    def release_publishers(self) -> None:
+        """Let every publisher that waits for this session go on."""
+        waiting, self._waiting_publishers = self._waiting_publishers, None
+        for publisher in waiting or ():
+            self.broker.publisher.release_publisher(publisher, self)
+
+    def drop(self, delivery: Delivery, reason: str) -> None:
+        """Count a delivery that will not happen."""
+        self.dropped += 1
+        self.broker.metrics.dropped[reason] += 1
+
+    # --- acknowledgements from the client ---------------------------------------
+
+    def acknowledged(self, packet_id: int) -> bool:
+        """PUBACK: a QoS 1 message is done. False for an unknown packet id."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None or delivery.qos != 1:
+            return False
+        del self.inflight[packet_id]
+        if self.queue or self._replays:
+            self.pump()
+        return True
+
+    def received(self, packet_id: int, success: bool) -> bool:
+        """PUBREC: a QoS 2 message arrived, or was refused. False: unknown id."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None or delivery.qos != 2:
+            return False
+        if success:
+            delivery.released = True  # [MQTT-4.3.3-4] PUBREL follows
+            delivery.sent_at = self.broker.seconds()
+        else:
+            del self.inflight[packet_id]
+            self.pump()
+        return True
+
+    def completed(self, packet_id: int) -> bool:
+        """PUBCOMP: a QoS 2 message is done. False for an unknown packet id."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None or not delivery.released:
+            return False
+        del self.inflight[packet_id]
+        if self.queue or self._replays:
+            self.pump()
+        return True
+
+    # --- connection -------------------------------------------------------------
+
+    def attach(self, consumer: Consumer) -> None:
+        """The client is here: resend what it had not acknowledged, then go on."""
+        self.consumer = consumer
+        if self.expiry_timer is not None:
+            self.expiry_timer.cancel()
+            self.expiry_timer = None
+        self.broker.router.session_online(self, True)
+        # [MQTT-4.4.0-1] [MQTT311-4.4.0-1] [MQTT-4.6.0-1] in the order of first sending
+        self._resends = deque(self.inflight) if self.inflight else None
+        self.pump()
+
+    def _resend(self, packet_id: int, consumer: Consumer) -> None:
+        delivery = self.inflight[packet_id]
+        if delivery.released:
+            delivery.sent_at = self.broker.seconds()
+            consumer.send_pubrel(packet_id)
+        else:
+            self._send(delivery, consumer, packet_id)
+
+    def detach(self) -> None:
+        """The client is gone; what waits stays if the session does."""
+        self.consumer = None
+        self._replays = self._resends = None
+        question, self._asking = self._asking, None
+        if question is not None and not question[1]:
+            self._enqueue(question[0], front=True)
+        self.release_publishers()
+        self.stalled = False
+        self.broker.router.session_online(self, False)
+        if self.queue and not self.settings.queue_qos0 and self.queue.messages_qos0:
+            self._drop_queued_qos0()
+
+    def _drop_queued_qos0(self) -> None:
+        waiting = list(self.queue or ())
+        assert self.queue is not None
+        self.queue.clear()
+        for delivery in waiting:
+            if delivery.qos:
+                self.queue.push(delivery)
+            else:
+                self.drop(delivery, "offline")
+
+    def retry(self) -> None:
+        """Send again what has been unacknowledged for the retry interval."""
+        latest = self.broker.seconds() - self.settings.retry_interval
+        due = [
+            packet_id
+            for packet_id, delivery in self.inflight.items()
+            if delivery.sent_at <= latest
+        ]
+        if due and not self._resends:
+            self._resends = deque(due)
+            self.pump()
+
+    def drain(self) -> Iterator[tuple[int, Delivery]]:
+        """Everything undelivered, when the session ends.
+
+        With the packet id under which it was sent, 0 for what was not.
+        """
+        yield from self.inflight.items()
+        self.inflight = {}
+        for delivery in self.queue or ():
+            yield 0, delivery
+        self.queue = None
+
+
+def _retained(
+    messages: Iterator[Message | None], subscription: Subscription, settings: SessionSettings
+) -> Iterator[Delivery]:
+    identifiers = subscription.identifiers
+    for message in messages:
+        if message is None:
+            continue
+        qos = subscription.qos
+        if message.qos < qos and not settings.upgrade_qos:
+            qos = message.qos
+        # [MQTT-3.3.1-8] [MQTT311-3.3.1-8] RETAIN is set on what was retained
+        yield Delivery(message, qos, True, identifiers)

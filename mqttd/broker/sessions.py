@@ -1,0 +1,121 @@
+"""The registry of sessions: one per client id, each with an owner.
+
+The handshake claims a session here, the protocol machine gives it back when the
+connection ends. A session belongs to the principal that made it; another one
+neither resumes nor ends it. When a session ends, everything that hangs on it
+goes: subscriptions, will, undelivered messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mqttd.broker.session import Session
+from mqttd.settings import SessionSettings
+from mqttd.wire.codes import ReasonCode
+
+if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
+
+
+class ClaimRefused(Exception):
+    """The session can not be had; ``reason`` says why."""
+
+    def __init__(self, reason: ReasonCode, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.text = text
+
+
+class SessionRegistry:
+    """Client id -> session."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._sessions: dict[str, Session] = {}
+        self.maximum = 0
+        #: Sessions whose client is away.
+        self.offline = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def __contains__(self, client_id: str) -> bool:
+        return client_id in self._sessions
+
+    def get(self, client_id: str) -> Session | None:
+        return self._sessions.get(client_id)
+
+    def check(self, client_id: str, principal: str | None, expiry: int | None) -> None:
+        """Whether *principal* may have the session of *client_id*; costs nobody
+        anything.
+
+        Raises ``ClaimRefused`` when it belongs to somebody else, or when there
+        are too many sessions without a connection to keep another one.
+        """
+        session = self._sessions.get(client_id)
+        settings = self._broker.settings
+        if session is not None:
+            if session.principal != principal and not settings.share_sessions:
+                raise ClaimRefused(
+                    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+                    "the client identifier belongs to another user",
+                )
+        elif expiry != 0 and 0 < settings.maximum_offline_sessions <= self.offline:
+            raise ClaimRefused(ReasonCode.QUOTA_EXCEEDED, "too many sessions are kept")
+
+    def claim(
+        self, client_id: str, principal: str | None, clean_start: bool, settings: SessionSettings
+    ) -> tuple[Session, bool]:
+        """The session for a new connection, and whether it was there before.
+
+        ``check`` has passed, and no connection holds the session any more.
+        """
+        session = self._sessions.get(client_id)
+        if session is not None and clean_start:
+            self.end(session)  # [MQTT-3.1.2-4] [MQTT311-3.1.2-6]
+            session = None
+        if session is not None:  # [MQTT-3.1.2-5] [MQTT311-3.1.2-4]
+            self.offline -= 1
+            session.settings = settings
+            session.principal = principal
+            return session, True
+        session = Session(self._broker, client_id, principal, settings)  # [MQTT-3.1.2-6]
+        self._sessions[client_id] = session
+        self.maximum = max(self.maximum, len(self._sessions))
+        return session, False
+
+    def release(self, session: Session) -> None:
+        """The connection of *session* ended: keep it as long as it was asked."""
+        session.detach()
+        self.offline += 1
+        if session.expiry == 0:
+            self.end(session)
+        elif session.expiry is not None:  # [MQTT-3.1.2-23] [MQTT-4.1.0-2]
+            session.expiry_timer = self._broker.wheel.call_later(
+                session.expiry, self._expire, session
+            )
+
+    def _expire(self, session: Session) -> None:
+        if self._sessions.get(session.client_id) is session and not session.online:
+            self.end(session)
+
+    def end(self, session: Session) -> None:
+        """Forget *session*, which has no connection, and all that hangs on it."""
+        broker = self._broker
+        del self._sessions[session.client_id]
+        self.offline -= 1
+        if session.expiry_timer is not None:
+            session.expiry_timer.cancel()
+        broker.router.remove_session(session)
+        session.subscriptions.clear()
+        for packet_id, delivery in session.drain():
+            if delivery.group is not None and not (packet_id and delivery.qos == 2):
+                broker.publisher.redistribute(delivery)  # [MQTT-4.8.2-5] not QoS 2 once sent
+            else:
+                session.drop(delivery, "session-ended")
+        broker.wills.fire(session)  # [MQTT-3.1.3-9] the delay ends with the session

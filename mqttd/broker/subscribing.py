@@ -1,0 +1,178 @@
+"""SUBSCRIBE and UNSUBSCRIBE: what a connected client wants to get.
+
+Handlers of the protocol machine. Each filter is judged by itself, in order: its
+form, what this server offers, the session's bounds, the access rules. Only then
+it goes to the router, and retained messages follow the SUBACK.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from mqttd.broker.subscription import Subscription
+from mqttd.interfaces import SUBSCRIBE
+from mqttd.wire.codes import MQTT5, SUBACK_FAILURE, ReasonCode, RetainHandling
+from mqttd.wire.errors import ProtocolViolation, malformed, protocol_error
+from mqttd.wire.packets import (
+    Suback,
+    Subscribe,
+    SubscriptionRequest,
+    Unsuback,
+    Unsubscribe,
+)
+from mqttd.wire.topics import check_topic_filter, split_shared
+
+if TYPE_CHECKING:
+    from mqttd.broker.connection import Connection
+
+
+def subscribe(connection: Connection, packet: Subscribe) -> Deferred[None] | None:
+    """SUBSCRIBE (section 3.8)."""
+    return connection.run(_subscribe(connection, packet))
+
+
+async def _subscribe(connection: Connection, packet: Subscribe) -> None:
+    identifiers = packet.properties.get("subscription_identifier", ())
+    identifier = identifiers[0] if identifiers else 0
+    if identifier and not connection.transport.listener.protocol.subscription_identifiers:
+        raise ProtocolViolation(
+            ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
+            "subscription identifiers are not supported",
+        )
+    reasons: list[int] = []
+    replays: list[Subscription] = []
+    for request in packet.subscriptions:  # [MQTT-3.8.4-5] [MQTT311-3.8.4-4]
+        reason = await _judge(connection, request)
+        if not connection.is_connected:
+            return
+        if reason is None:
+            subscription, is_new = _enter(connection, request, identifier)
+            if _wants_retained(subscription, request, is_new):
+                replays.append(subscription)
+            reason = ReasonCode(subscription.qos)  # [MQTT-3.8.4-7] [MQTT311-3.8.4-5]
+        reasons.append(int(reason) if connection.version >= MQTT5 else _return_code(reason))
+    # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
+    # [MQTT311-3.8.4-1] [MQTT311-3.8.4-2] [MQTT311-3.9.3-1] [MQTT311-3.9.3-2]
+    connection.send(Suback(packet.packet_id, reasons))
+    for subscription in replays:
+        _replay(connection, subscription)
+
+
+def _return_code(reason: ReasonCode) -> int:
+    return SUBACK_FAILURE if reason >= 0x80 else int(reason)
+
+
+async def _judge(connection: Connection, request: SubscriptionRequest) -> ReasonCode | None:
+    """Why this subscription can not be made; None if it can.
+
+    Raises ``ProtocolViolation`` for a filter that is not one.
+    """
+    settings = connection.transport.listener.protocol
+    topic_filter = request.topic_filter
+    group, inner = _split(topic_filter)
+    if group is not None:
+        if request.no_local:  # [MQTT-3.8.3-4]
+            raise protocol_error("No Local on a shared subscription")
+        if not settings.shared_subscriptions:
+            return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+    reason = check_topic_filter(
+        inner,
+        maximum_levels=settings.maximum_topic_levels,
+        maximum_length=settings.maximum_topic_length,
+    )
+    if reason is not None:
+        return reason
+    if not settings.wildcard_subscriptions and ("+" in inner or "#" in inner):
+        return ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED  # [MQTT311-3.8.3-2]
+    session = connection.session
+    limit = session.settings.maximum_subscriptions
+    if 0 < limit <= len(session.subscriptions) and mounted(connection, topic_filter) not in (
+        session.subscriptions
+    ):
+        return ReasonCode.QUOTA_EXCEEDED
+    # The rules see what is matched: without $share/<group>/, with the mount point.
+    topic = connection.mount_point + inner
+    allowed = connection.guard.allowed(SUBSCRIBE, topic, request.qos)
+    if isinstance(allowed, Deferred):
+        allowed = await allowed
+    return None if allowed else ReasonCode.NOT_AUTHORIZED
+
+
+def _split(topic_filter: str) -> tuple[str | None, str]:
+    try:
+        return split_shared(topic_filter)
+    except ValueError as error:  # [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+        raise malformed(str(error)) from None
+
+
+def mounted(connection: Connection, topic_filter: str) -> str:
+    """The filter as the router knows it: the mount point inside $share/<group>/."""
+    mount_point = connection.mount_point
+    if not mount_point:
+        return topic_filter
+    _, inner = _split(topic_filter)
+    return topic_filter[: len(topic_filter) - len(inner)] + mount_point + inner
+
+
+def _enter(
+    connection: Connection, request: SubscriptionRequest, identifier: int
+) -> tuple[Subscription, bool]:
+    """Make the subscription; True with it if there was none on this filter."""
+    session = connection.session
+    settings = connection.transport.listener.protocol
+    topic_filter = mounted(connection, request.topic_filter)
+    subscription = Subscription(
+        session,
+        topic_filter,
+        min(request.qos, settings.maximum_qos),
+        # A 3.1 or 3.1.1 bridge can ask for neither option and needs both.
+        no_local=request.no_local or connection.is_bridge,
+        retain_as_published=request.retain_as_published or connection.is_bridge,
+        identifier=identifier,
+    )
+    # [MQTT-3.8.4-3] [MQTT311-3.8.4-3] one step: no message falls between old and new
+    replaced = connection.broker.router.subscribe(subscription)
+    session.subscriptions[topic_filter] = subscription
+    return subscription, replaced is None
+
+
+def _wants_retained(
+    subscription: Subscription, request: SubscriptionRequest, is_new: bool
+) -> bool:
+    if subscription.group is not None:
+        return False  # section 4.8.2: no retained messages for shared subscriptions
+    handling = request.retain_handling
+    # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT311-3.3.1-6]
+    return handling == RetainHandling.SEND or (
+        handling == RetainHandling.SEND_IF_NEW and is_new
+    )
+
+
+def _replay(connection: Connection, subscription: Subscription) -> None:
+    messages = connection.broker.retained.match(subscription.topic_filter)
+    connection.session.replay(messages, subscription)  # [MQTT-3.8.4-4]
+
+
+def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
+    """UNSUBSCRIBE (section 3.10)."""
+    session = connection.session
+    reasons: list[int] = []
+    for topic_filter in packet.topic_filters:  # [MQTT-3.10.4-6] [MQTT311-3.10.4-6]
+        group, inner = _split(topic_filter)
+        reason = check_topic_filter(inner)
+        if reason is not None:
+            raise ProtocolViolation(ReasonCode.MALFORMED_PACKET, "not a topic filter")
+        name = mounted(connection, topic_filter)
+        # [MQTT-3.10.4-1] [MQTT-3.10.4-2] what is on its way or queued is still delivered
+        if session.subscriptions.pop(name, None) is None:
+            reasons.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
+        else:
+            connection.broker.router.unsubscribe(session, name)
+            reasons.append(ReasonCode.SUCCESS)
+    # [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
+    # [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]
+    connection.send(
+        Unsuback(packet.packet_id, reasons if connection.version >= MQTT5 else [])
+    )

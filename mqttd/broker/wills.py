@@ -1,0 +1,108 @@
+"""Wills: kept while a connection lives, published when it ends badly.
+
+The protocol machine arms a will at CONNECT and disarms it at DISCONNECT;
+sessions tell when they are resumed or end. A will whose delay has not passed
+waits on the timer wheel (MQTT 5.0 section 3.1.3.2.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+from twisted.logger import Logger
+
+from mqttd.broker.access import Guard
+from mqttd.broker.message import Message
+from mqttd.broker.timers import Timer
+from mqttd.interfaces import PUBLISH
+from mqttd.wire.packets import Will
+
+if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
+    from mqttd.broker.session import Session
+
+log = Logger()
+
+
+@define
+class PendingWill:
+    """A will, with the rights under which it will be published."""
+
+    will: Will
+    #: Topic with the mount point.
+    topic: str
+    guard: Guard
+    #: Seconds to wait after the connection is lost.
+    delay: int
+    timer: Timer | None = None
+
+
+class WillService:
+    """Publishes the wills of connections that were not closed properly."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def arm(self, session: Session, will: PendingWill) -> None:
+        """Keep *will* for the connection that now owns *session*."""
+        self.disarm(session)
+        session.will = will  # [MQTT-3.1.2-7]
+
+    def disarm(self, session: Session) -> None:
+        """Forget the will: DISCONNECT came, or the client is back in time."""
+        # [MQTT-3.1.2-10] [MQTT-3.1.3-9] [MQTT311-3.1.2-10]
+        will, session.will = session.will, None
+        if will is not None and will.timer is not None:
+            will.timer.cancel()
+
+    def connection_lost(self, session: Session) -> None:
+        """The connection ended without DISCONNECT: publish now, or wait."""
+        will = session.will
+        if will is None or will.timer is not None:
+            return
+        delay = will.delay
+        if session.expiry is not None:
+            delay = min(delay, session.expiry)
+        if delay:
+            will.timer = self._broker.wheel.call_later(delay, self.fire, session)
+        else:
+            self.fire(session)  # [MQTT-3.1.2-8] [MQTT311-3.1.2-8]
+
+    def fire(self, session: Session) -> None:
+        """Publish the will, if the client may still do that, and forget it."""
+        will = session.will
+        if will is None:
+            return
+        self.disarm(session)
+        allowed = will.guard.allowed(PUBLISH, will.topic, will.will.qos, will.will.retain)
+        if allowed is True:
+            self._publish(session.client_id, will)
+        elif allowed is not False:
+            allowed.addBoth(self._decided, session.client_id, will)
+        else:
+            self._broker.metrics.dropped["will-denied"] += 1
+
+    def _decided(self, allowed: object, client_id: str, will: PendingWill) -> None:
+        if allowed is True:
+            self._publish(client_id, will)
+        else:
+            self._broker.metrics.dropped["will-denied"] += 1
+
+    def _publish(self, client_id: str, pending: PendingWill) -> None:
+        will = pending.will
+        now = self._broker.seconds()
+        expiry = will.properties.get("message_expiry_interval")
+        message = Message(
+            pending.topic,
+            will.payload,
+            will.qos,
+            will.retain,  # [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT311-3.1.2-16] [MQTT311-3.1.2-17]
+            properties=will.properties,
+            passthrough=will.passthrough,
+            expires_at=None if expiry is None else now + expiry,
+            publisher=client_id,
+            avatar=pending.guard.avatar,
+            created_at=now,
+        )
+        self._broker.publisher.publish(message)
