@@ -337,7 +337,7 @@ class Connection:
         A retained message also needs that its publisher may still publish it.
         """
         message = delivery.message
-        source = message.guard
+        source = message.avatar
         if delivery.retain and source is not None and self.broker.settings.retained.check_source:
             allowed = source.allowed("publish", message.topic, message.qos, True)
             if allowed is False:

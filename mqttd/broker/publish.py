@@ -57,11 +57,10 @@ class PublishService:
         publisher = message.publisher
         for target in plan.targets:
             session = target.session
-            if session.client_id == publisher:
+            if target.no_local and session.client_id == publisher:
                 own = target.own
-                if own is None:
-                    continue  # [MQTT-3.8.3-3]
-                session.deliver(message, own)
+                if own is not None:  # [MQTT-3.8.3-3]
+                    session.deliver(message, own)
             else:
                 session.deliver(message, target)
         for group in plan.groups:
