@@ -39,7 +39,16 @@ class AllowAll:
 class Guard:
     """What one client may do."""
 
-    __slots__ = ("_answers", "_epoch", "authorizer", "avatar", "client_id", "listener_name", "metrics", "peer")
+    __slots__ = (
+        "_answers",
+        "_epoch",
+        "authorizer",
+        "avatar",
+        "client_id",
+        "listener_name",
+        "metrics",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -93,7 +102,9 @@ class Guard:
             self.metrics.errors["authorizer"] += 1
             return False
         if isinstance(answer, Deferred):
-            return answer.addCallbacks(self._remember, self._failed, callbackArgs=(key, self._epoch))
+            return answer.addCallbacks(
+                self._remember, self._failed, callbackArgs=(key, self._epoch)
+            )
         return self._remember(answer, key, self._epoch)
 
     def _remember(self, answer: Any, key: tuple[str, str, int, bool], epoch: int) -> bool:

@@ -442,9 +442,7 @@ async def _will(connection: Connection, packet: Connect) -> PendingWill | None:
     return PendingWill(will, topic, connection.guard, min(delay, settings.maximum_will_delay))
 
 
-def _claim(
-    connection: Connection, packet: Connect, principal: str | None
-) -> tuple[Session, bool]:
+def _claim(connection: Connection, packet: Connect, principal: str | None) -> tuple[Session, bool]:
     """Take the session over, from its present owner if need be."""
     broker = connection.broker
     client_id = connection.client_id

@@ -109,9 +109,7 @@ def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | 
     """The reason to refuse the message, if its packet or topic has one."""
     settings = connection.transport.listener.protocol
     if packet.qos > settings.maximum_qos:
-        raise ProtocolViolation(
-            ReasonCode.QOS_NOT_SUPPORTED, f"QoS {packet.qos} is not supported"
-        )
+        raise ProtocolViolation(ReasonCode.QOS_NOT_SUPPORTED, f"QoS {packet.qos} is not supported")
     if packet.retain and not settings.retain_available:
         raise ProtocolViolation(
             ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported"

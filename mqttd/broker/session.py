@@ -422,9 +422,7 @@ class Session:
         """Send again what has been unacknowledged for the retry interval."""
         latest = self.broker.seconds() - self.settings.retry_interval
         due = [
-            packet_id
-            for packet_id, delivery in self.inflight.items()
-            if delivery.sent_at <= latest
+            packet_id for packet_id, delivery in self.inflight.items() if delivery.sent_at <= latest
         ]
         if due and not self._resends:
             self._resends = deque(due)

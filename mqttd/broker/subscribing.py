@@ -138,16 +138,12 @@ def _enter(
     return subscription, replaced is None
 
 
-def _wants_retained(
-    subscription: Subscription, request: SubscriptionRequest, is_new: bool
-) -> bool:
+def _wants_retained(subscription: Subscription, request: SubscriptionRequest, is_new: bool) -> bool:
     if subscription.group is not None:
         return False  # section 4.8.2: no retained messages for shared subscriptions
     handling = request.retain_handling
     # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT311-3.3.1-6]
-    return handling == RetainHandling.SEND or (
-        handling == RetainHandling.SEND_IF_NEW and is_new
-    )
+    return handling == RetainHandling.SEND or (handling == RetainHandling.SEND_IF_NEW and is_new)
 
 
 def _replay(connection: Connection, subscription: Subscription) -> None:
@@ -160,7 +156,7 @@ def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
     session = connection.session
     reasons: list[int] = []
     for topic_filter in packet.topic_filters:  # [MQTT-3.10.4-6] [MQTT311-3.10.4-6]
-        group, inner = _split(topic_filter)
+        _, inner = _split(topic_filter)
         reason = check_topic_filter(inner)
         if reason is not None:
             raise ProtocolViolation(ReasonCode.MALFORMED_PACKET, "not a topic filter")
@@ -173,6 +169,4 @@ def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
             reasons.append(ReasonCode.SUCCESS)
     # [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
     # [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]
-    connection.send(
-        Unsuback(packet.packet_id, reasons if connection.version >= MQTT5 else [])
-    )
+    connection.send(Unsuback(packet.packet_id, reasons if connection.version >= MQTT5 else []))
