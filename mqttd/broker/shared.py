@@ -1,0 +1,212 @@
+"""Shared subscriptions: which member of a group gets a message (section 4.8.2).
+
+The router makes a ``SharedGroup`` per share name and filter and keeps its
+members; the publish service asks it to ``pick`` one for each message. The group
+looks at a session's online state only when told: the session says so through
+``Router.session_online``.
+
+Members stand in two lists, online and offline, sorted by client id. So a pick
+looks at no other members than it must, and where a hash decides, the same
+members give the same answer in every process, in whatever order they came.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterator
+from random import Random
+from zlib import crc32
+
+from mqttd.broker.message import Message
+from mqttd.broker.subscription import Subscriber, Subscription
+from mqttd.settings import SharedStrategy
+
+#: How many members least-inflight compares for one message.
+_COMPARED = 32
+
+
+def _client_id(subscription: Subscription) -> str:
+    return subscription.session.client_id
+
+
+class SharedGroup:
+    """The subscriptions to one filter that share its messages."""
+
+    __slots__ = (
+        "_choose",
+        "_members",
+        "_offline",
+        "_online",
+        "cursor",
+        "favourite",
+        "inner_filter",
+        "name",
+        "source",
+        "topic_filter",
+    )
+
+    def __init__(
+        self,
+        topic_filter: str,
+        name: str,
+        inner_filter: str,
+        strategy: SharedStrategy,
+        source: Random,
+    ) -> None:
+        """*source* gives the random numbers."""
+        #: As clients send it, with $share/<name>/ or $queue/.
+        self.topic_filter = topic_filter
+        self.name = name
+        self.inner_filter = inner_filter
+        self.source = source
+        #: Where the next round-robin begins.
+        self.cursor = 0
+        #: The member that sticky stays with.
+        self.favourite: Subscription | None = None
+        self._choose = _STRATEGIES[strategy]
+        #: Session -> its subscription and whether that stands in ``_online``.
+        self._members: dict[Subscriber, tuple[Subscription, bool]] = {}
+        self._online: list[Subscription] = []
+        self._offline: list[Subscription] = []
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        return f"<SharedGroup {self.topic_filter!r}, {len(self._members)} members>"
+
+    @property
+    def members(self) -> Iterator[Subscription]:
+        """All members, in the order in which they joined."""
+        return (subscription for subscription, _ in self._members.values())
+
+    @property
+    def online_count(self) -> int:
+        return len(self._online)
+
+    def add(self, subscription: Subscription) -> None:
+        """Let *subscription* join, in place of one that its session has here."""
+        self.remove(subscription.session)
+        online = subscription.session.online
+        self._members[subscription.session] = (subscription, online)
+        self._enter(subscription, online)
+
+    def remove(self, session: Subscriber) -> Subscription | None:
+        """Take the session's subscription out; returns it."""
+        member = self._members.pop(session, None)
+        if member is None:
+            return None
+        subscription, online = member
+        self._leave(subscription, online)
+        return subscription
+
+    def session_online(self, session: Subscriber, online: bool) -> None:
+        """The session's client has come, or gone."""
+        member = self._members.get(session)
+        if member is not None and member[1] is not online:
+            subscription = member[0]
+            self._members[session] = (subscription, online)
+            self._leave(subscription, not online)
+            self._enter(subscription, online)
+
+    def _enter(self, subscription: Subscription, online: bool) -> None:
+        members = self._online if online else self._offline
+        index = bisect_left(members, subscription.session.client_id, key=_client_id)
+        members.insert(index, subscription)
+        if online and index < self.cursor:
+            self.cursor += 1
+
+    def _leave(self, subscription: Subscription, online: bool) -> None:
+        members = self._online if online else self._offline
+        index = bisect_left(members, subscription.session.client_id, key=_client_id)
+        # Two sessions of one client id meet here while one takes over.
+        while members[index] is not subscription:
+            index += 1
+        del members[index]
+        if online and index < self.cursor:
+            self.cursor -= 1
+        if self.favourite is subscription:
+            self.favourite = None
+
+    def pick(self, message: Message, exclude: Container[Subscription] = ()) -> Subscription | None:
+        """The member that gets *message*; None when there is none.
+
+        Members in *exclude* are passed over. A member that is offline is
+        picked only when no online one is left.
+        """
+        for members in (self._online, self._offline):
+            if members:
+                index = self._choose(self, members, message)
+                chosen = members[index]
+                if not exclude or chosen not in exclude:
+                    return chosen
+                for offset in range(1, len(members)):
+                    chosen = members[(index + offset) % len(members)]
+                    if chosen not in exclude:
+                        return chosen
+        return None
+
+
+_Choose = Callable[[SharedGroup, list[Subscription], Message], int]
+
+
+def _round_robin(group: SharedGroup, members: list[Subscription], message: Message) -> int:
+    index = group.cursor % len(members)
+    group.cursor = index + 1
+    return index
+
+
+def _random(group: SharedGroup, members: list[Subscription], message: Message) -> int:
+    return int(group.source.random() * len(members))
+
+
+def _sticky(group: SharedGroup, members: list[Subscription], message: Message) -> int:
+    """The same one until it leaves, goes offline, or comes to be passed over for one online."""
+    favourite = group.favourite
+    if favourite is not None:
+        index = bisect_left(members, favourite.session.client_id, key=_client_id)
+        if index < len(members) and members[index] is favourite:
+            return index
+    index = int(group.source.random() * len(members))
+    group.favourite = members[index]
+    return index
+
+
+def _hash_client(group: SharedGroup, members: list[Subscription], message: Message) -> int:
+    return crc32((message.publisher or "").encode()) % len(members)
+
+
+def _hash_topic(group: SharedGroup, members: list[Subscription], message: Message) -> int:
+    return crc32(message.topic.encode()) % len(members)
+
+
+def _least_inflight(group: SharedGroup, members: list[Subscription], message: Message) -> int:
+    """The fewest unacknowledged messages; in turn among equals.
+
+    Exact among up to 32 members. Of more, 32 are compared, and the next ones
+    at the next message, so that a message's cost does not grow with the group.
+    """
+    count = len(members)
+    start = group.cursor % count
+    compared = min(count, _COMPARED)
+    best = start
+    fewest = len(members[start].session.inflight)
+    for offset in range(1, compared):
+        if not fewest:
+            break
+        index = (start + offset) % count
+        inflight = len(members[index].session.inflight)
+        if inflight < fewest:
+            best, fewest = index, inflight
+    group.cursor = best + 1 if count <= compared or not fewest else start + compared
+    return best
+
+
+_STRATEGIES: dict[SharedStrategy, _Choose] = {
+    SharedStrategy.ROUND_ROBIN: _round_robin,
+    SharedStrategy.RANDOM: _random,
+    SharedStrategy.STICKY: _sticky,
+    SharedStrategy.HASH_CLIENT: _hash_client,
+    SharedStrategy.HASH_TOPIC: _hash_topic,
+    SharedStrategy.LEAST_INFLIGHT: _least_inflight,
+}
