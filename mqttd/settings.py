@@ -1,9 +1,10 @@
-"""Every setting of the broker, typed, with its default and unit.
+"""Every setting of the broker, typed, with its default, unit and range.
 
 Plain values: nothing here reads a file, opens a socket or knows Twisted.
-``config.py`` fills these classes from TOML and checks them as a whole; an
-embedding program may build them by hand. Sizes are bytes, times are seconds,
-rates are per second; 0 means "no limit" where a field says so.
+``mqttd.config`` fills these classes from TOML; an embedding program may build
+them by hand and gets the same checks, as a ``SettingError``. Sizes are bytes,
+times are seconds, rates are per second; 0 means "no limit" where a field says
+so.
 
 ``ProtocolSettings``, ``SessionSettings`` and ``ConnectionLimits`` hold for the
 whole broker and may be overridden per listener.
@@ -12,8 +13,50 @@ whole broker and may be overridden per listener.
 from __future__ import annotations
 
 from enum import Enum
+from ipaddress import ip_network
+from typing import Any
 
 from attrs import field, frozen
+
+from mqttd.fields import (
+    Rate,
+    SettingError,
+    Unit,
+    check,
+    choice,
+    count,
+    flag,
+    number,
+    one_of,
+    part,
+    rate,
+    seconds,
+    size,
+    table,
+    text,
+    texts,
+    whole_seconds,
+)
+
+__all__ = [
+    "LOG_LEVELS",
+    "AuthenticationSettings",
+    "BrokerSettings",
+    "ClientCertificate",
+    "ConnectionLimits",
+    "DeniedPublish",
+    "Identity",
+    "ListenerSettings",
+    "Overflow",
+    "ProtocolSettings",
+    "Rate",
+    "RetainedSettings",
+    "SessionSettings",
+    "SettingError",
+    "SharedLimits",
+    "SharedStrategy",
+    "TLSSettings",
+]
 
 
 class Overflow(Enum):
@@ -60,73 +103,93 @@ class ClientCertificate(Enum):
     REQUIRED = "required"
 
 
-@frozen
-class Rate:
-    """A token bucket: *rate* units per second, at most *burst* at once."""
+LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 
-    rate: float
-    #: 0 means one second's worth.
-    burst: float = 0
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_rule(text: str) -> bool:
+    action, _, network = text.partition(" ")
+    return action in ("allow", "deny") and (network == "all" or _is_network(network))
+
+
+def _is_priority(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
 
 
 @frozen
 class ProtocolSettings:
     """What the server offers and accepts in the protocol."""
 
-    maximum_qos: int = 2
-    retain_available: bool = True
-    wildcard_subscriptions: bool = True
-    shared_subscriptions: bool = True
-    subscription_identifiers: bool = True
+    maximum_qos: int = count(2, 0, 2)
+    retain_available: bool = flag(True)
+    wildcard_subscriptions: bool = flag(True)
+    shared_subscriptions: bool = flag(True)
+    subscription_identifiers: bool = flag(True)
     #: Largest packet accepted, fixed header included; bytes.
-    maximum_packet_size: int = 2 * 1024 * 1024
+    maximum_packet_size: int = size(2 * 1024 * 1024, 20, 268_435_460)
     #: Unacknowledged QoS 1 and 2 messages a client may have towards us.
-    receive_maximum: int = 1024
+    receive_maximum: int = count(1024, 1, 65_535)
+    #: Largest payload routed; a larger one is acknowledged (5.0: with an error)
+    #: and goes to nobody. 0 means that only the packet's size counts. Bytes.
+    maximum_payload_size: int = size(0, 0, 268_435_455)
     #: Topic aliases a client may set up.
-    topic_alias_maximum: int = 64
+    topic_alias_maximum: int = count(64, 0, 65_535)
     #: Topic aliases we set up towards a client that allows more.
-    outbound_topic_alias_maximum: int = 64
-    maximum_topic_levels: int = 128
+    outbound_topic_alias_maximum: int = count(64, 0, 65_535)
+    maximum_topic_levels: int = count(128, 1, 65_535)
     #: Bytes.
-    maximum_topic_length: int = 4096
+    maximum_topic_length: int = size(4096, 1, 65_535)
     #: Bytes.
-    maximum_client_id_length: int = 1024
-    zero_length_client_id: bool = True
+    maximum_client_id_length: int = size(1024, 23, 65_535)
+    zero_length_client_id: bool = flag(True)
     #: Put before the client ids that the server assigns.
-    assigned_client_id_prefix: str = "auto-"
+    assigned_client_id_prefix: str = text("auto-", 1024)
     #: Largest keep alive, seconds; a larger or zero one is replaced by it in
     #: 5.0 and refused below. 0 means any.
-    maximum_keep_alive: int = 0
+    maximum_keep_alive: int = whole_seconds(0, 65_535)
     #: Close after this multiple of the keep alive without a packet.
-    keep_alive_factor: float = 1.5
+    keep_alive_factor: float = number(1.5, Unit.FACTOR, (int, float), 1, 100)
     #: Longest session expiry granted, seconds; None means for ever.
-    maximum_session_expiry: int | None = None
+    maximum_session_expiry: int | None = whole_seconds(None, 4_294_967_294, "forever")
     #: Expiry of a 3.1 or 3.1.1 session with clean session 0; None: for ever.
-    persistent_session_expiry: int | None = None
+    persistent_session_expiry: int | None = whole_seconds(None, 4_294_967_294, "forever")
     #: Longest will delay honoured, seconds.
-    maximum_will_delay: int = 86_400
+    maximum_will_delay: int = whole_seconds(86_400, 4_294_967_295)
     #: User properties accepted in one packet.
-    maximum_user_properties: int = 256
+    maximum_user_properties: int = count(256, 0, 65_535)
     #: Topic filters accepted in one SUBSCRIBE or UNSUBSCRIBE.
-    maximum_filters_per_packet: int = 1024
+    maximum_filters_per_packet: int = count(1024, 1, 65_535)
     #: Let clients publish to topics that begin with "$", $SYS excepted.
-    dollar_topics: bool = False
+    dollar_topics: bool = flag(False)
     #: Check PUBLISH payloads that declare themselves UTF-8.
-    check_payload_format: bool = True
+    check_payload_format: bool = flag(True)
     #: Sent to clients that ask for response information; "" means none.
-    response_information: str = ""
+    response_information: str = text()
     #: "server:port" list; with it every CONNECT is answered 0x9C.
-    server_reference: str = ""
+    server_reference: str = text()
     #: With server_reference: answer 0x9D (moved) in place of 0x9C.
-    server_moved: bool = False
-    allow_mqtt31: bool = True
-    allow_mqtt311: bool = True
-    allow_mqtt5: bool = True
+    server_moved: bool = flag(False)
+    allow_mqtt31: bool = flag(True)
+    allow_mqtt311: bool = flag(True)
+    allow_mqtt5: bool = flag(True)
     #: Take the user name as the client id.
-    user_name_as_client_id: bool = False
-    denied_publish: DeniedPublish = DeniedPublish.ACKNOWLEDGE
+    user_name_as_client_id: bool = flag(False)
+    denied_publish: DeniedPublish = choice(DeniedPublish.ACKNOWLEDGE)
     #: Say why in reason strings, when the client wants to know.
-    reason_strings: bool = True
+    reason_strings: bool = flag(True)
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.allow_mqtt31 or self.allow_mqtt311 or self.allow_mqtt5):
+            raise SettingError("allow_mqtt5", False, "true when no other version is allowed")
+        if self.server_moved and not self.server_reference:
+            raise SettingError("server_moved", True, "false without a server_reference")
 
 
 @frozen
@@ -134,40 +197,47 @@ class SessionSettings:
     """Bounds and habits of one session."""
 
     #: QoS 1 and 2 messages on their way to a client, unacknowledged.
-    maximum_inflight: int = 32
+    maximum_inflight: int = count(32, 1, 65_535)
+    #: Their bytes; one message may always be on its way. 0 means no limit.
+    maximum_inflight_bytes: int = size(0)
     #: Messages waiting in one session.
-    maximum_queued_messages: int = 10_000
+    maximum_queued_messages: int = count(10_000, 1)
     #: Their bytes, topics and properties included.
-    maximum_queued_bytes: int = 16 * 1024 * 1024
-    overflow: Overflow = Overflow.DROP_OLDEST
+    maximum_queued_bytes: int = size(16 * 1024 * 1024, 1)
+    overflow: Overflow = choice(Overflow.DROP_OLDEST)
     #: pause-publishers gives up and drops the newest after this; seconds.
-    maximum_publisher_pause: float = 10.0
+    maximum_publisher_pause: float = seconds(10.0, 0, 3600)
     #: Keep QoS 0 messages for clients that are away.
-    queue_qos0: bool = False
+    queue_qos0: bool = flag(False)
     #: Deliver at the subscription's QoS even when the message had less.
-    upgrade_qos: bool = False
+    upgrade_qos: bool = flag(False)
+    #: Never send a 3.1 or 3.1.1 client what it published itself; 5.0 clients
+    #: ask for that themselves, by No Local.
+    no_local: bool = flag(False)
     #: Send unacknowledged packets again after this; 0 means only at
     #: reconnection, which is all that 3.1.1 and 5.0 want. Seconds.
-    retry_interval: float = 0.0
+    retry_interval: float = seconds(0.0)
     #: Per session; 0 means no limit.
-    maximum_subscriptions: int = 10_000
+    maximum_subscriptions: int = count(10_000)
     #: Topic filter -> priority, 0 (the default) to 255, higher first.
-    priorities: dict[str, int] = field(factory=dict)
+    priorities: dict[str, int] = table(
+        "a table of topic filters, each with a priority from 0 to 255", _is_priority
+    )
 
 
 @frozen
 class RetainedSettings:
     #: 0 means no limit.
-    maximum_messages: int = 1_000_000
+    maximum_messages: int = count(1_000_000)
     #: All of them together; 0 means no limit. Bytes.
-    maximum_bytes: int = 1024 * 1024 * 1024
+    maximum_bytes: int = size(1024 * 1024 * 1024)
     #: Of one message; larger ones are routed and not retained. Bytes.
-    maximum_payload: int = 1024 * 1024
+    maximum_payload: int = size(1024 * 1024)
     #: Seconds that a message without expiry of its own is kept; 0: for ever.
-    expiry: int = 0
+    expiry: int = whole_seconds(0, 4_294_967_295)
     #: Before a retained message is sent, check again that its publisher may
     #: publish it.
-    check_source: bool = True
+    check_source: bool = flag(True)
 
 
 @frozen
@@ -175,61 +245,83 @@ class ConnectionLimits:
     """What one connection, and one listener, may use."""
 
     #: Seconds from accept to a complete CONNECT, the TLS handshake included.
-    connect_timeout: float = 10.0
+    connect_timeout: float = seconds(10.0, 0.001, 3600)
     #: Seconds that a close may take before the connection is cut.
-    close_timeout: float = 5.0
+    close_timeout: float = seconds(5.0, 0, 3600)
+    #: Cut a client that takes none of the bytes waiting for it for so long; 0
+    #: means that its queue waits, within its bounds. Seconds.
+    send_timeout: float = seconds(0.0)
     #: Connections of the listener; 0 means no limit.
-    maximum_connections: int = 0
+    maximum_connections: int = count(0)
     #: Connections from one address; 0 means no limit.
-    maximum_connections_per_address: int = 0
+    maximum_connections_per_address: int = count(0)
     #: New connections per second of the listener.
-    connection_rate: Rate | None = None
+    connection_rate: Rate | None = rate(Unit.EVENTS_PER_SECOND)
     #: Bytes a connection may send us per second.
-    inbound_bytes: Rate | None = None
+    inbound_bytes: Rate | None = rate()
     #: PUBLISH packets a connection may send us per second.
-    inbound_messages: Rate | None = None
+    inbound_messages: Rate | None = rate(Unit.EVENTS_PER_SECOND)
     #: Bytes per second that we send to a connection.
-    outbound_bytes: Rate | None = None
+    outbound_bytes: Rate | None = rate()
     #: PUBLISH packets per second that we send to a connection.
-    outbound_messages: Rate | None = None
+    outbound_messages: Rate | None = rate(Unit.EVENTS_PER_SECOND)
     #: Bytes written and not yet taken by the network before the session queues.
-    output_buffer: int = 65_536
+    output_buffer: int = size(65_536, 1)
 
 
 @frozen
 class SharedLimits:
     """Buckets that all connections of one user, or of one address, share."""
 
-    user_inbound_bytes: Rate | None = None
-    user_inbound_messages: Rate | None = None
-    address_inbound_bytes: Rate | None = None
-    address_inbound_messages: Rate | None = None
+    user_inbound_bytes: Rate | None = rate()
+    user_inbound_messages: Rate | None = rate(Unit.EVENTS_PER_SECOND)
+    address_inbound_bytes: Rate | None = rate()
+    address_inbound_messages: Rate | None = rate(Unit.EVENTS_PER_SECOND)
 
 
 @frozen
 class TLSSettings:
-    """TLS of one listener; ``certificate`` switches it on."""
+    """TLS of one listener."""
 
     #: PEM file, the chain included.
-    certificate: str = ""
+    certificate: str = text()
     #: PEM file of the private key; "" means that it is in ``certificate``.
-    private_key: str = ""
+    private_key: str = text()
     #: Server name -> certificate file (key included) for SNI.
-    server_names: dict[str, str] = field(factory=dict)
+    server_names: dict[str, str] = table(
+        "a table of server names, each with a certificate file", lambda x: isinstance(x, str)
+    )
     #: "1.2" or "1.3".
-    minimum_version: str = "1.2"
+    minimum_version: str = one_of("1.2", "1.2", "1.3")
     #: OpenSSL cipher list for TLS 1.2; "" means a safe default.
-    ciphers: str = ""
-    client_certificate: ClientCertificate = ClientCertificate.NONE
+    ciphers: str = text()
+    #: OpenSSL cipher suites for TLS 1.3; "" means OpenSSL's own.
+    ciphersuites: str = text()
+    client_certificate: ClientCertificate = choice(ClientCertificate.NONE)
     #: PEM file of the authorities that sign client certificates.
-    client_authorities: str = ""
+    client_authorities: str = text()
     #: PEM file of certificate revocation lists.
-    revocation_list: str = ""
-    identity: Identity = Identity.NONE
+    revocation_list: str = text()
+    identity: Identity = choice(Identity.NONE)
     #: Session tickets, so that a reconnection is cheap.
-    session_tickets: bool = True
+    session_tickets: bool = flag(True)
     #: Application protocols offered by ALPN.
-    alpn: tuple[str, ...] = ("mqtt",)
+    alpn: tuple[str, ...] = texts(
+        ("mqtt",), "a list of protocol names", lambda name: 0 < len(name) < 256
+    )
+
+    def __attrs_post_init__(self) -> None:
+        asks = self.client_certificate is not ClientCertificate.NONE
+        if not self.certificate:
+            raise SettingError("certificate", "", "the name of a PEM file")
+        if asks and not self.client_authorities:
+            raise SettingError(
+                "client_authorities", "", "the name of a PEM file when clients show certificates"
+            )
+        if self.identity is not Identity.NONE and not asks:
+            raise SettingError(
+                "identity", self.identity.value, '"none" unless client_certificate is asked for'
+            )
 
 
 @frozen
@@ -237,24 +329,54 @@ class ListenerSettings:
     """One listening endpoint."""
 
     #: Twisted endpoint string.
-    endpoint: str
+    endpoint: str = field(
+        validator=check('an endpoint such as "tcp:1883"', lambda x: isinstance(x, str) and bool(x))
+    )
     #: Shown in logs and metrics; "" means the endpoint string.
-    name: str = ""
-    allow_anonymous: bool = False
-    tls: TLSSettings | None = None
+    name: str = text()
+    allow_anonymous: bool = flag(False)
+    #: Connections that may wait in the kernel to be accepted, where the endpoint
+    #: string does not say.
+    backlog: int = count(4096, 1, 65_535)
+    #: Send small packets at once (TCP_NODELAY).
+    tcp_no_delay: bool = flag(True)
+    #: Kernel's buffers of a socket; 0 leaves them to the system. Bytes.
+    receive_buffer: int = size(0)
+    send_buffer: int = size(0)
+    tls: TLSSettings | None = field(
+        default=None,
+        validator=check("a TLSSettings or None", lambda x: x is None or isinstance(x, TLSSettings)),
+    )
     #: Expect a PROXY protocol header, version 1 or 2, before anything else.
-    proxy_protocol: bool = False
+    proxy_protocol: bool = flag(False)
     #: Networks (CIDR) whose PROXY header is believed; others are refused.
-    proxy_sources: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    proxy_sources: tuple[str, ...] = texts(
+        ("127.0.0.0/8", "::1/128"), 'a list of networks, such as "10.0.0.0/8"', _is_network
+    )
     #: "allow CIDR" and "deny CIDR" rules ("all" for any); first match decides,
     #: no match allows if there is no allow rule and denies otherwise.
-    access: tuple[str, ...] = ()
+    access: tuple[str, ...] = texts(
+        (), 'a list of rules such as "deny 10.0.0.0/8" or "allow all"', _is_rule
+    )
     #: Put before every topic of this listener's clients; "%c" and "%u" stand
     #: for client id and user name.
-    mount_point: str = ""
-    protocol: ProtocolSettings = field(factory=ProtocolSettings)
-    session: SessionSettings = field(factory=SessionSettings)
-    limits: ConnectionLimits = field(factory=ConnectionLimits)
+    mount_point: str = text()
+    protocol: ProtocolSettings = part(ProtocolSettings)
+    session: SessionSettings = part(SessionSettings)
+    limits: ConnectionLimits = part(ConnectionLimits)
+
+
+def _are_listeners(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(x, ListenerSettings) for x in value)
+
+
+@frozen
+class AuthenticationSettings:
+    """Where the daemon finds out who a client is."""
+
+    #: Checkers as ``twistd --help-auth`` lists them: "file:/etc/mqttd/passwords".
+    #: An embedding program gives its checkers to ``MQTTBroker`` instead.
+    auth: tuple[str, ...] = texts((), 'a list such as ["file:/etc/mqttd/passwords"]', bool)
 
 
 @frozen
@@ -262,25 +384,32 @@ class BrokerSettings:
     """The whole broker."""
 
     #: Name of this node in $SYS; "" means "mqttd@" and the host name.
-    node: str = ""
+    node: str = text()
     #: Seconds between $SYS reports; 0 switches them off.
-    sys_interval: float = 60.0
+    sys_interval: float = seconds(60.0)
     #: Publish $SYS/brokers/<node>/clients/<id>/connected and /disconnected.
-    presence: bool = True
-    shared_strategy: SharedStrategy = SharedStrategy.ROUND_ROBIN
+    presence: bool = flag(True)
+    shared_strategy: SharedStrategy = choice(SharedStrategy.ROUND_ROBIN)
     #: Let any principal resume or take over any client id's session.
-    share_sessions: bool = False
+    share_sessions: bool = flag(False)
     #: Seconds that a drain at shutdown may take.
-    drain_timeout: float = 10.0
+    drain_timeout: float = seconds(10.0, 0, 3600)
     #: Sessions without a connection; 0 means no limit.
-    maximum_offline_sessions: int = 1_000_000
-    protocol: ProtocolSettings = field(factory=ProtocolSettings)
-    session: SessionSettings = field(factory=SessionSettings)
-    retained: RetainedSettings = field(factory=RetainedSettings)
-    limits: ConnectionLimits = field(factory=ConnectionLimits)
-    shared_limits: SharedLimits = field(factory=SharedLimits)
+    maximum_offline_sessions: int = count(1_000_000)
+    protocol: ProtocolSettings = part(ProtocolSettings)
+    session: SessionSettings = part(SessionSettings)
+    retained: RetainedSettings = part(RetainedSettings)
+    limits: ConnectionLimits = part(ConnectionLimits)
+    shared_limits: SharedLimits = part(SharedLimits)
+    authentication: AuthenticationSettings = part(AuthenticationSettings)
     #: "text" or "json".
-    log_format: str = "text"
+    log_format: str = one_of("text", "text", "json")
     #: "debug", "info", "warn", "error" or "critical".
-    log_level: str = "info"
-    listeners: tuple[ListenerSettings, ...] = ()
+    log_level: str = one_of("info", *LOG_LEVELS)
+    #: Module -> its own level; "mqttd.net" stands for all that is in it.
+    log_levels: dict[str, str] = table(
+        "a table of module names, each with a level", lambda level: level in LOG_LEVELS
+    )
+    listeners: tuple[ListenerSettings, ...] = field(
+        default=(), validator=check("a tuple of ListenerSettings", _are_listeners)
+    )

@@ -337,7 +337,7 @@ class Connection:
         A retained message also needs that its publisher may still publish it.
         """
         message = delivery.message
-        source = message.avatar
+        source = message.guard
         if delivery.retain and source is not None and self.broker.settings.retained.check_source:
             allowed = source.allowed("publish", message.topic, message.qos, True)
             if allowed is False:
@@ -382,10 +382,8 @@ class Connection:
         return waiting.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        violation = failure.check(ProtocolViolation)
-        if violation is None:
+        if not isinstance(failure.value, ProtocolViolation):
             failure.raiseException()
-        assert isinstance(failure.value, ProtocolViolation)
         self.violated(failure.value)
 
 

@@ -8,9 +8,12 @@ or sockets; whoever encodes it may keep the encodings in ``frames``.
 from __future__ import annotations
 
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mqttd.wire.packets import Properties
+
+if TYPE_CHECKING:
+    from mqttd.broker.access import Guard
 
 #: Stands for "no properties" in every message without; never to be changed.
 NO_PROPERTIES: Properties = {}
@@ -31,7 +34,7 @@ class Message:
 
     __slots__ = (
         "_size",
-        "avatar",
+        "guard",
         "created_at",
         "expires_at",
         "frames",
@@ -54,7 +57,7 @@ class Message:
         passthrough: bytes = b"",
         expires_at: float | None = None,
         publisher: str | None = None,
-        avatar: object = None,
+        guard: Guard | None = None,
         created_at: float = 0.0,
     ) -> None:
         self.topic = topic
@@ -69,8 +72,8 @@ class Message:
         self.expires_at = expires_at
         #: Client id of the publisher; None when the broker itself speaks.
         self.publisher = publisher
-        #: The publisher's avatar, for access checks made later.
-        self.avatar = avatar
+        #: The guard of the publisher, for access checks made later.
+        self.guard = guard
         #: Broker clock time at which it came in.
         self.created_at = created_at
         #: Encodings, filled and read by ``mqttd.broker.delivery``.
@@ -121,7 +124,7 @@ class Message:
             self.passthrough,
             self.expires_at,
             self.publisher,
-            self.avatar,
+            self.guard,
             self.created_at,
         )
         copy.frames = _NOT_CACHED

@@ -150,7 +150,7 @@ def _route(connection: Connection, packet: Publish, topic: str) -> None:
         passthrough=packet.passthrough,
         expires_at=None if expiry is None else now + expiry,
         publisher=connection.client_id,
-        avatar=connection.guard,
+        guard=connection.guard,
         created_at=now,
     )
     reason = broker.publisher.publish(message, connection)

@@ -42,7 +42,10 @@ BATCH = 200
 class Consumer(Protocol):
     """Who takes a session's messages while its client is here."""
 
-    writable: bool
+    @property
+    def writable(self) -> bool:
+        """Whether the output takes more."""
+
     #: QoS 1 and 2 messages that may be unacknowledged at a time.
     window: int
 
@@ -115,7 +118,7 @@ class Session:
         self._next_packet_id = 1
         #: The delivery, and its packet id if it has one, whose access is asked.
         self._asking: tuple[Delivery, int] | None = None
-        self._replays: deque[Iterator[Delivery]] | None = None
+        self._replays: deque[Iterator[Delivery | None]] | None = None
         #: Packet ids to be sent again, before anything else.
         self._resends: deque[int] | None = None
         self._waiting_publishers: list[Publisher] | None = None
@@ -152,11 +155,11 @@ class Session:
         elif qos == 0:
             # QoS 0 needs no window: it may pass waiting QoS 1, never QoS 0.
             if queue is None or not queue.messages_qos0:
-                self._send(delivery, consumer)
+                self._send(delivery, consumer, 0)
             else:
                 self._enqueue(delivery)
         elif (queue is None or not queue.messages) and len(self.inflight) < consumer.window:
-            self._send(delivery, consumer)
+            self._send(delivery, consumer, 0)
         else:
             self._enqueue(delivery)
 
@@ -201,8 +204,9 @@ class Session:
                 self._room_made(queue)
                 return delivery
         while self._replays and len(self.inflight) < consumer.window:
-            retained = next(self._replays[0], None)
-            if retained is not None:
+            for retained in self._replays[0]:
+                if retained is None:  # a long search: others have their turn
+                    consumer.later()
                 return retained
             self._replays.popleft()
         return None
@@ -442,10 +446,11 @@ class Session:
 
 def _retained(
     messages: Iterator[Message | None], subscription: Subscription, settings: SessionSettings
-) -> Iterator[Delivery]:
+) -> Iterator[Delivery | None]:
     identifiers = subscription.identifiers
     for message in messages:
         if message is None:
+            yield None
             continue
         qos = subscription.qos
         if message.qos < qos and not settings.upgrade_qos:

@@ -27,6 +27,9 @@ from mqttd.wire.topics import check_topic_filter, split_shared
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
 
+#: The form alone is checked: no cap of ours on levels and bytes.
+ANY_LEVELS = ANY_LENGTH = 65_536
+
 
 def subscribe(connection: Connection, packet: Subscribe) -> Deferred[None] | None:
     """SUBSCRIBE (section 3.8)."""
@@ -78,9 +81,7 @@ async def _judge(connection: Connection, request: SubscriptionRequest) -> Reason
         if not settings.shared_subscriptions:
             return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
     reason = check_topic_filter(
-        inner,
-        maximum_levels=settings.maximum_topic_levels,
-        maximum_length=settings.maximum_topic_length,
+        topic_filter, settings.maximum_topic_levels, settings.maximum_topic_length
     )
     if reason is not None:
         return reason
@@ -101,18 +102,19 @@ async def _judge(connection: Connection, request: SubscriptionRequest) -> Reason
 
 
 def _split(topic_filter: str) -> tuple[str | None, str]:
-    try:
-        return split_shared(topic_filter)
-    except ValueError as error:  # [MQTT-4.8.2-1] [MQTT-4.8.2-2]
-        raise malformed(str(error)) from None
+    """(group or None, filter inside); a filter that is none is a violation.
+
+    [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT311-4.7.1-2]
+    """
+    if check_topic_filter(topic_filter, ANY_LEVELS, ANY_LENGTH) is not None:
+        raise malformed(f"{topic_filter[:80]!r} is not a topic filter")
+    return split_shared(topic_filter)
 
 
 def mounted(connection: Connection, topic_filter: str) -> str:
     """The filter as the router knows it: the mount point inside $share/<group>/."""
-    mount_point = connection.mount_point
-    if not mount_point:
-        return topic_filter
     _, inner = _split(topic_filter)
+    mount_point = connection.mount_point
     return topic_filter[: len(topic_filter) - len(inner)] + mount_point + inner
 
 
@@ -147,7 +149,7 @@ def _wants_retained(subscription: Subscription, request: SubscriptionRequest, is
 
 
 def _replay(connection: Connection, subscription: Subscription) -> None:
-    messages = connection.broker.retained.match(subscription.topic_filter)
+    messages = connection.broker.retained.walk(subscription.topic_filter)
     connection.session.replay(messages, subscription)  # [MQTT-3.8.4-4]
 
 
@@ -156,10 +158,6 @@ def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
     session = connection.session
     reasons: list[int] = []
     for topic_filter in packet.topic_filters:  # [MQTT-3.10.4-6] [MQTT311-3.10.4-6]
-        _, inner = _split(topic_filter)
-        reason = check_topic_filter(inner)
-        if reason is not None:
-            raise ProtocolViolation(ReasonCode.MALFORMED_PACKET, "not a topic filter")
         name = mounted(connection, topic_filter)
         # [MQTT-3.10.4-1] [MQTT-3.10.4-2] what is on its way or queued is still delivered
         if session.subscriptions.pop(name, None) is None:

@@ -102,7 +102,7 @@ class WillService:
             passthrough=will.passthrough,
             expires_at=None if expiry is None else now + expiry,
             publisher=client_id,
-            avatar=pending.guard,
+            guard=pending.guard,
             created_at=now,
         )
         self._broker.publisher.publish(message)
