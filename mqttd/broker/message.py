@@ -34,10 +34,10 @@ class Message:
 
     __slots__ = (
         "_size",
-        "guard",
         "created_at",
         "expires_at",
         "frames",
+        "guard",
         "passthrough",
         "payload",
         "properties",

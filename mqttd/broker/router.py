@@ -68,7 +68,7 @@ class _Subscribers:
     def __init__(self, topic_filter: str) -> None:
         self.topic_filter = topic_filter
         self.members: dict[Subscriber, Subscription] = {}
-        #: By the filter as sent.
+        #: By share name.
         self.groups: dict[str, SharedGroup] = {}
         self._targets: tuple[Subscription, ...] | None = None
 
@@ -99,7 +99,7 @@ class Router:
         self,
         strategy: SharedStrategy = SharedStrategy.ROUND_ROBIN,
         source: Random | None = None,
-        cache_size: int = 65_536,
+        cache_size: int = 32_768,
         cache_weight: int = 2_000_000,
     ) -> None:
         """The strategy of shared subscriptions, with its random numbers.
@@ -194,7 +194,7 @@ class Router:
             self._enter(subscription)
             self._invalidate(inner)
         else:
-            self._join(subscription, name, inner)
+            self._join(subscription, name, inner, replaced)
             self._shared_count += replaced is None
         self._subscription_count += replaced is None
         return replaced
@@ -241,7 +241,7 @@ class Router:
             return
         for subscription in (held,) if isinstance(held, Subscription) else held.values():
             if subscription.group is not None:
-                subscription.group.session_online(session, online)
+                subscription.group.member_online(subscription, online)
 
     def _hold(self, subscription: Subscription) -> Subscription | None:
         session = subscription.session
@@ -272,7 +272,9 @@ class Router:
         else:
             self._widen(route).add(subscription)
 
-    def _join(self, subscription: Subscription, name: str, inner: str) -> None:
+    def _join(
+        self, subscription: Subscription, name: str, inner: str, replaced: Subscription | None
+    ) -> None:
         route = self._route(inner)
         if not isinstance(route, _Subscribers):
             if route is None:
@@ -280,14 +282,15 @@ class Router:
                 self._put(route)
             else:
                 route = self._widen(route)
-        topic_filter = subscription.topic_filter
-        group = route.groups.get(topic_filter)
+        group = route.groups.get(name)
         if group is None:
-            group = SharedGroup(topic_filter, name, inner, self._strategy, self._source)
-            route.groups[topic_filter] = group
+            group = SharedGroup(name, inner, self._strategy, self._source)
+            route.groups[name] = group
             self._invalidate(inner)
         subscription.group = group
         group.add(subscription)
+        if replaced is not None:
+            group.remove(replaced)
 
     def _leave(self, subscription: Subscription) -> None:
         self._subscription_count -= 1
@@ -300,10 +303,10 @@ class Router:
             route.remove(session)
         else:
             self._shared_count -= 1
-            group.remove(session)
+            group.remove(subscription)
             if len(group):
                 return
-            del route.groups[group.topic_filter]
+            del route.groups[group.name]
         if isinstance(route, _Subscribers) and not route.groups and len(route.members) < 2:
             if route.members:
                 self._put(*route.members.values())

@@ -18,7 +18,7 @@ from random import Random
 from zlib import crc32
 
 from mqttd.broker.message import Message
-from mqttd.broker.subscription import Subscriber, Subscription
+from mqttd.broker.subscription import Subscription
 from mqttd.settings import SharedStrategy
 
 #: How many members least-inflight compares for one message.
@@ -42,20 +42,17 @@ class SharedGroup:
         "inner_filter",
         "name",
         "source",
-        "topic_filter",
     )
 
     def __init__(
         self,
-        topic_filter: str,
         name: str,
         inner_filter: str,
         strategy: SharedStrategy,
         source: Random,
     ) -> None:
         """*source* gives the random numbers."""
-        #: As clients send it, with $share/<name>/ or $queue/.
-        self.topic_filter = topic_filter
+        #: The share name; "$queue" for $queue/<filter>.
         self.name = name
         self.inner_filter = inner_filter
         self.source = source
@@ -64,8 +61,8 @@ class SharedGroup:
         #: The member that sticky stays with.
         self.favourite: Subscription | None = None
         self._choose = _STRATEGIES[strategy]
-        #: Session -> its subscription and whether that stands in ``_online``.
-        self._members: dict[Subscriber, tuple[Subscription, bool]] = {}
+        #: Member -> whether it stands in ``_online``.
+        self._members: dict[Subscription, bool] = {}
         self._online: list[Subscription] = []
         self._offline: list[Subscription] = []
 
@@ -73,39 +70,33 @@ class SharedGroup:
         return len(self._members)
 
     def __repr__(self) -> str:
-        return f"<SharedGroup {self.topic_filter!r}, {len(self._members)} members>"
+        return f"<SharedGroup {self.name!r} {self.inner_filter!r}, {len(self)} members>"
 
     @property
     def members(self) -> Iterator[Subscription]:
         """All members, in the order in which they joined."""
-        return (subscription for subscription, _ in self._members.values())
+        return iter(list(self._members))
 
     @property
     def online_count(self) -> int:
         return len(self._online)
 
     def add(self, subscription: Subscription) -> None:
-        """Let *subscription* join, in place of one that its session has here."""
-        self.remove(subscription.session)
-        online = subscription.session.online
-        self._members[subscription.session] = (subscription, online)
-        self._enter(subscription, online)
+        """Let *subscription* join."""
+        if subscription not in self._members:
+            online = self._members[subscription] = subscription.session.online
+            self._enter(subscription, online)
 
-    def remove(self, session: Subscriber) -> Subscription | None:
-        """Take the session's subscription out; returns it."""
-        member = self._members.pop(session, None)
-        if member is None:
-            return None
-        subscription, online = member
-        self._leave(subscription, online)
-        return subscription
+    def remove(self, subscription: Subscription) -> None:
+        """Take *subscription* out."""
+        online = self._members.pop(subscription, None)
+        if online is not None:
+            self._leave(subscription, online)
 
-    def session_online(self, session: Subscriber, online: bool) -> None:
-        """The session's client has come, or gone."""
-        member = self._members.get(session)
-        if member is not None and member[1] is not online:
-            subscription = member[0]
-            self._members[session] = (subscription, online)
+    def member_online(self, subscription: Subscription, online: bool) -> None:
+        """The client of this member has come, or gone."""
+        if self._members.get(subscription) is (not online):
+            self._members[subscription] = online
             self._leave(subscription, not online)
             self._enter(subscription, online)
 
@@ -132,14 +123,15 @@ class SharedGroup:
         """The member that gets *message*; None when there is none.
 
         Members in *exclude* are passed over. A member that is offline is
-        picked only when no online one is left.
+        picked only when no online one is left. It is delivered to with the QoS
+        that was granted to it.
         """
         for members in (self._online, self._offline):
             if members:
                 index = self._choose(self, members, message)
                 chosen = members[index]
                 if not exclude or chosen not in exclude:
-                    return chosen
+                    return chosen  # [MQTT-4.8.2-3]
                 for offset in range(1, len(members)):
                     chosen = members[(index + offset) % len(members)]
                     if chosen not in exclude:
@@ -161,7 +153,7 @@ def _random(group: SharedGroup, members: list[Subscription], message: Message) -
 
 
 def _sticky(group: SharedGroup, members: list[Subscription], message: Message) -> int:
-    """The same one until it leaves, goes offline, or comes to be passed over for one online."""
+    """The same one until it leaves, or is offline while another is online."""
     favourite = group.favourite
     if favourite is not None:
         index = bisect_left(members, favourite.session.client_id, key=_client_id)

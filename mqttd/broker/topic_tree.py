@@ -99,6 +99,28 @@ def _rest_matches(filter_levels: Sequence[str], topic_levels: Sequence[str], sta
     return len(filter_levels) == end
 
 
+def _all_below(node: _Node[V]) -> list[V]:
+    """Every value of a branch, at one go."""
+    found: list[V] = []
+    stack: list[_Node[V]] = [node]
+    while stack:
+        node = stack.pop()
+        if node.value is not None:
+            found.append(node.value)
+        parts: list[Any] = [node.children]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, _Wide):
+                parts.extend(part.parts)
+                continue
+            for child in part.values():
+                if isinstance(child, _Node):
+                    stack.append(child)
+                else:
+                    found.append(child)
+    return found
+
+
 class _Tree(Generic[V]):
     """Values by the levels of their names."""
 
@@ -259,20 +281,31 @@ class TopicTree(_Tree[V]):
 
     def pop_matching(self, topic_filter: str) -> list[V]:
         """Take out all that *topic_filter* matches; a ``#`` takes whole branches."""
-        found = list(self.match(topic_filter))
         head = topic_filter[:-2]
-        if len(found) < 2 or not topic_filter.endswith("/#") or "+" in head:
-            for value in found:
-                self.delete(self._name(value))
-            return found
+        if topic_filter.endswith("/#") and "+" not in head:
+            return self._pop_branch(head)
+        found = list(self.match(topic_filter))
+        for value in found:
+            self.delete(self._name(value))
+        return found
+
+    def _pop_branch(self, head: str) -> list[V]:
         node = self._root
         path: list[tuple[_Node[V], str]] = []
-        for level in head.split("/"):
+        levels = head.split("/")
+        for depth, level in enumerate(levels):
             path.append((node, level))
             child = node.children.get(level)
-            # With two values below it, the path is one of nodes.
-            assert isinstance(child, _Node)
+            if child is None:
+                return []
+            if not isinstance(child, _Node):
+                name = self._name(child)
+                if not _rest_matches([*levels, "#"], name.split("/"), depth):
+                    return []
+                self.delete(name)
+                return [child]
             node = child
+        found = _all_below(node)
         parent, level = path.pop()
         del parent.children[level]
         self._count -= len(found)
