@@ -227,6 +227,8 @@ class SessionSettings:
 
 @frozen
 class RetainedSettings:
+    """How much is retained, and for how long."""
+
     #: 0 means no limit.
     maximum_messages: int = count(1_000_000)
     #: All of them together; 0 means no limit. Bytes.

@@ -1,0 +1,88 @@
+"""The settings in force, written as a configuration file.
+
+``--check-config`` prints it. Reading it again gives the same settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import Attribute, fields, fields_dict
+
+from mqttd.config.structure import FLAT_TABLES, LISTENER_PARTS, PARTS
+from mqttd.config.values import format_duration, format_rate, format_size
+from mqttd.fields import Rate, Unit
+from mqttd.settings import BrokerSettings, ListenerSettings
+
+
+def render_settings(settings: BrokerSettings) -> str:
+    """*settings* as TOML."""
+    return "\n".join(_document(settings)) + "\n"
+
+
+def _document(settings: BrokerSettings) -> Iterator[str]:
+    for table, names in FLAT_TABLES.items():
+        yield from _table(table, settings, names)
+    for part in PARTS:
+        yield from _table(part, getattr(settings, part))
+    for listener in settings.listeners:
+        yield from _listener(listener, settings)
+
+
+def _listener(listener: ListenerSettings, settings: BrokerSettings) -> Iterator[str]:
+    """A listener, and of its parts what differs from those for all."""
+    yield "[[listener]]"
+    inner = (*LISTENER_PARTS, "tls")
+    yield from _lines(listener, {f.name: f.name for f in fields(type(listener))}, inner)
+    yield ""
+    if listener.tls is not None:
+        yield from _table("listener.tls", listener.tls)
+    for part in LISTENER_PARTS:
+        own, common = getattr(listener, part), getattr(settings, part)
+        changed = [
+            f.name for f in fields(type(own)) if getattr(own, f.name) != getattr(common, f.name)
+        ]
+        if changed:
+            yield from _table(f"listener.{part}", own, {name: name for name in changed})
+
+
+def _table(title: str, part: Any, names: Mapping[str, str] | None = None) -> Iterator[str]:
+    yield f"[{title}]"
+    yield from _lines(part, names or {f.name: f.name for f in fields(type(part))})
+    yield ""
+
+
+def _lines(part: Any, names: Mapping[str, str], without: tuple[str, ...] = ()) -> Iterator[str]:
+    attributes = fields_dict(type(part))
+    for key, name in names.items():
+        if name not in without:
+            yield f"{key} = {write_value(attributes[name], getattr(part, name))}"
+
+
+def write_value(attribute: Attribute[Any], value: Any) -> str:
+    """*value* of a field as TOML."""
+    unit = attribute.metadata.get("unit")
+    if value is None:
+        value = attribute.metadata["absent"]
+    elif isinstance(value, Rate):
+        value = format_rate(value, unit is Unit.BYTES_PER_SECOND)
+    elif unit is Unit.SECONDS and value:
+        value = format_duration(value)
+    elif unit is Unit.BYTES and value >= 1024:
+        value = format_size(value)
+    return _toml(value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        pairs = (f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    # JSON's strings, numbers and booleans are TOML's.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

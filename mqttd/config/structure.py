@@ -1,0 +1,209 @@
+"""From TOML's tables to ``BrokerSettings``, strictly.
+
+``loader.py`` hands over what ``tomllib`` read. Every key is looked at even when
+others are wrong, so that all problems are told at once. The ranges stand with
+the fields in ``settings.py``; here is only how a file is laid out and how text
+becomes a number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any
+
+from attrs import Attribute, evolve, fields_dict, resolve_types
+from cattrs import Converter
+
+from mqttd.config.errors import Problem
+from mqttd.config.values import parse_duration, parse_rate, parse_size
+from mqttd.fields import Unit
+from mqttd.settings import BrokerSettings, ListenerSettings, Rate, SettingError, TLSSettings
+
+Path = tuple[str | int, ...]
+
+#: The tables that are one part of ``BrokerSettings`` each.
+PARTS = ("protocol", "session", "retained", "limits", "shared_limits", "authentication")
+
+_LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("log_"))
+_BROKER = tuple(
+    name for name in fields_dict(BrokerSettings) if name not in (*PARTS, *_LOG, "listeners")
+)
+
+#: The tables that hold fields of ``BrokerSettings`` itself: key -> field.
+FLAT_TABLES: dict[str, dict[str, str]] = {
+    "broker": {name: name for name in _BROKER},
+    "log": {name.removeprefix("log_"): name for name in _LOG},
+}
+
+#: The parts that a listener overrides.
+LISTENER_PARTS = ("protocol", "session", "limits")
+
+
+resolve_types(BrokerSettings)
+
+
+class Reader:
+    """Reads one configuration; ``problems`` says what was wrong with it."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._converter = Converter(forbid_extra_keys=True)
+        self._converter.register_structure_hook(str, _only(str, "text"))
+        self._converter.register_structure_hook(bool, _only(bool, "true or false"))
+        self._converter.register_structure_hook(int, _only(int, "a whole number"))
+
+    def read(self, document: Mapping[str, Any]) -> tuple[BrokerSettings, list[bool]]:
+        """The settings, and of each listener whether it says allow_anonymous.
+
+        Means nothing if there are ``problems``.
+        """
+        values: dict[str, Any] = {}
+        known = [*FLAT_TABLES, *PARTS, "listener"]
+        for key, table in document.items():
+            if key in FLAT_TABLES:
+                values |= self._fields(table, BrokerSettings, (key,), FLAT_TABLES[key])
+            elif key in PARTS:
+                kind = fields_dict(BrokerSettings)[key].type
+                values[key] = self._make(kind, self._fields(table, kind, (key,)), (key,))
+            elif key != "listener":
+                self._unknown(key, known, (key,))
+        values = {key: value for key, value in values.items() if value is not None}
+        settings = self._make(BrokerSettings, values, ()) or BrokerSettings()
+        tables = self._listener_tables(document.get("listener", []))
+        listeners = [self._listener(table, i, settings) for i, table in enumerate(tables)]
+        said = ["allow_anonymous" in table for table in tables]
+        made = tuple(listener for listener in listeners if listener is not None)
+        self._distinct(made)
+        return evolve(settings, listeners=made), said
+
+    # --- listeners ----------------------------------------------------------
+
+    def _listener_tables(self, value: object) -> list[dict[str, Any]]:
+        if isinstance(value, list) and all(isinstance(table, dict) for table in value):
+            return value
+        self._problem(("listener",), ": must be written as [[listener]], once for each")
+        return []
+
+    def _listener(
+        self, table: dict[str, Any], index: int, settings: BrokerSettings
+    ) -> ListenerSettings | None:
+        path: Path = ("listener", index)
+        own = {key: value for key, value in table.items() if key not in (*LISTENER_PARTS, "tls")}
+        names = {name: name for name in fields_dict(ListenerSettings)}
+        values = self._fields(own, ListenerSettings, path, names)
+        for name in LISTENER_PARTS:
+            base = getattr(settings, name)
+            values[name] = base
+            if name in table:
+                override = self._fields(table[name], type(base), (*path, name))
+                values[name] = self._make(type(base), override, (*path, name), base) or base
+        if "tls" in table:
+            tls = self._fields(table["tls"], TLSSettings, (*path, "tls"))
+            values["tls"] = self._make(TLSSettings, tls, (*path, "tls"))
+        if "endpoint" not in own:
+            self._problem((*path, "endpoint"), ': missing; for instance endpoint = "tcp:1883"')
+        if "endpoint" not in values:
+            return None
+        made = self._make(ListenerSettings, values, path)
+        return made if isinstance(made, ListenerSettings) else None
+
+    def _distinct(self, listeners: tuple[ListenerSettings, ...]) -> None:
+        seen: dict[str, int] = {}
+        for index, listener in enumerate(listeners):
+            for key in dict.fromkeys((listener.endpoint, listener.name or listener.endpoint)):
+                if seen.setdefault(key, index) != index:
+                    text = f": {_shown(key)} stands for listener[{seen[key] + 1}] already"
+                    self._problem(("listener", index), text)
+
+    # --- tables ----------------------------------------------------------------
+
+    def _fields(
+        self, table: object, kind: Any, path: Path, names: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """What *table* says of the fields of *kind*; *names*: key -> field."""
+        resolve_types(kind)
+        fields = fields_dict(kind)
+        names = names if names is not None else {name: name for name in fields}
+        values: dict[str, Any] = {}
+        if not isinstance(table, dict):
+            self._problem(path, " must be a table")
+            return values
+        for key, value in table.items():
+            if key not in names:
+                self._unknown(key, names, (*path, key))
+                continue
+            attribute = fields[names[key]]
+            try:
+                values[attribute.name] = self._value(attribute, value)
+            except (ValueError, TypeError):
+                allowed = attribute.metadata.get("allowed", "something else")
+                self._problem((*path, key), f" = {_shown(value)}: must be {allowed}")
+        return values
+
+    def _value(self, attribute: Attribute[Any], value: Any) -> Any:
+        """*value* as the field has it, checked."""
+        metadata = attribute.metadata
+        if metadata.get("absent") and value == metadata["absent"]:
+            result = None
+        elif "unit" in metadata:
+            result = _measure(value, metadata["unit"], _is_rate(attribute))
+        else:
+            result = self._converter.structure(value, attribute.type)  # type: ignore[arg-type]
+        if attribute.validator is not None:
+            attribute.validator(None, attribute, result)
+        return result
+
+    def _make(self, kind: Any, values: dict[str, Any], path: Path, base: Any = None) -> Any:
+        """A *kind* of *values*, which are right each, or None if not together."""
+        try:
+            return kind(**values) if base is None else evolve(base, **values)
+        except SettingError as error:
+            text = f" = {_shown(error.value)}: must be {error.allowed}"
+            self._problem((*path, error.name), text)
+            return None
+
+    def _unknown(self, key: str, known: Any, path: Path) -> None:
+        near = get_close_matches(key, list(known), n=1)
+        hint = f'did you mean "{near[0]}"?' if near else "known here: " + ", ".join(known)
+        self._problem(path, f": unknown; {hint}")
+
+    def _problem(self, path: Path, text: str) -> None:
+        self.problems.append(Problem(path, text))
+
+
+def _only(kind: type, allowed: str) -> Any:
+    def structure(value: object, _: object) -> object:
+        if type(value) is not kind:
+            raise TypeError(f"must be {allowed}")
+        return value
+
+    return structure
+
+
+def _is_rate(attribute: Attribute[Any]) -> bool:
+    return attribute.metadata["unit"] in (Unit.BYTES_PER_SECOND, Unit.EVENTS_PER_SECOND)
+
+
+def _measure(value: Any, unit: Unit, is_rate: bool) -> Any:
+    """A number, or a text with a unit, as a number or a ``Rate``."""
+    if is_rate:
+        if isinstance(value, str):
+            return parse_rate(value, unit is Unit.BYTES_PER_SECOND)
+        return Rate(value)
+    if isinstance(value, str):
+        if unit is Unit.SECONDS:
+            return parse_duration(value)
+        if unit is Unit.BYTES:
+            return parse_size(value)
+    return value
+
+
+def _shown(value: object) -> str:
+    """*value* about as it stands in the file, in one line."""
+    if isinstance(value, Enum):
+        value = value.value
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 100 else text[:97] + "..."

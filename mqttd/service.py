@@ -1,0 +1,322 @@
+"""The broker as a Twisted service: its life from the first port to the last byte.
+
+``MQTTBroker`` is what an application adds to its own services, and what
+``tap.py`` gives to twistd. It owns one ``Broker`` and the listeners that bring
+it connections; it knows nothing of packets and nothing of configuration files.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, fields, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mqttd.access import make_portal
+from mqttd.broker.broker import Broker
+from mqttd.config import ConfigError, check_listeners
+from mqttd.net.listener import Listener
+from mqttd.settings import BrokerSettings, ListenerSettings
+
+if TYPE_CHECKING:
+    from twisted.cred.checkers import ICredentialsChecker
+
+    from mqttd.interfaces import IAuthenticationMethod, IAuthorizer
+
+log = Logger()
+
+#: Seconds between looks at how many connections a drain still waits for.
+DRAIN_TICK = 0.05
+
+#: Settings that the broker takes over while it runs; others need a restart.
+#: ``protocol``, ``session`` and ``limits`` work through the listeners.
+CHANGEABLE = frozenset(
+    {
+        "protocol",
+        "session",
+        "limits",
+        "share_sessions",
+        "drain_timeout",
+        "log_level",
+        "log_levels",
+        "listeners",
+    }
+)
+
+
+class StartError(Exception):
+    """The broker could not start; nothing is left listening."""
+
+
+@frozen
+class Reloaded:
+    """What a reload did."""
+
+    #: Settings and listeners that are new, gone or different now.
+    changed: tuple[str, ...] = ()
+    #: Settings that differ and have no effect before a restart.
+    restart_needed: tuple[str, ...] = ()
+    #: What went wrong; what it concerns is as it was.
+    errors: tuple[str, ...] = ()
+
+
+class MQTTBroker(Service):
+    """An MQTT broker with its listeners.
+
+    Starting is all or nothing: when a listener cannot be opened, those already
+    open are closed and ``StartError`` is raised. Stopping takes leave of the
+    clients within ``settings.drain_timeout`` and cuts who is left.
+    """
+
+    name = "mqttd"
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: BrokerSettings,
+        *,
+        checkers: Iterable[ICredentialsChecker] = (),
+        authorizer: IAuthorizer | None = None,
+        methods: Iterable[IAuthenticationMethod] = (),
+        reload: Callable[[], BrokerSettings] | None = None,
+    ) -> None:
+        """
+        :param checkers: who may connect by name; any of twisted.cred's.
+        :param authorizer: what they may do; by default everything.
+        :param methods: methods of enhanced authentication.
+        :param reload: gives the settings anew; with it SIGHUP means reload.
+        """
+        self.reactor = reactor
+        self.settings = settings
+        self._checkers = tuple(checkers)
+        self._authorizer = authorizer
+        self._methods = tuple(methods)
+        self._reload = reload
+        self._previous_handler: Any = None
+        #: Endpoint -> listener.
+        self.listeners: dict[str, Listener] = {}
+        #: Those that were taken away by a reload, while clients remain.
+        self._retired: list[Listener] = []
+        self.broker = self._make_broker()
+        self._bound = False
+        self._stopped = False
+        self.start_error: StartError | None = None
+        #: Called when a listener fails after startService has returned.
+        self.on_start_failure: Callable[[StartError], None] = lambda error: None
+
+    def _make_broker(self) -> Broker:
+        clock = self.reactor
+        return Broker(
+            self.settings,
+            clock,
+            # A real reactor's own time is the wall clock, which may jump.
+            seconds=clock.seconds if isinstance(clock, Clock) else time.monotonic,
+            portal=make_portal(self._checkers) if self._checkers else None,
+            authorizer=self._authorizer,
+            methods=self._methods,
+        )
+
+    # --- start ------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Open the ports, while there may still be the right to."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._bind()
+
+    def startService(self) -> None:
+        """Open the ports if that is not done, and begin."""
+        self._bind()
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._reload is not None:
+            self._watch_hangup()
+
+    def _bind(self) -> None:
+        if self._bound:
+            return
+        check_listeners(self.settings.listeners, bool(self._checkers))
+        raise_file_limit()
+        if self._stopped:
+            self.broker = self._make_broker()
+        self.broker.start()
+        self._bound, self._stopped = True, False
+        for settings in self.settings.listeners:
+            self._open(settings).addErrback(self._bind_failed)
+            if self.start_error is not None:
+                error, self.start_error = self.start_error, None
+                raise error
+
+    def _open(self, settings: ListenerSettings) -> Deferred[None]:
+        """Listen as *settings* say; fails with ``StartError``."""
+        listener = Listener(self.reactor, self.broker, settings)
+        self.listeners[settings.endpoint] = listener
+        opened: Deferred[None] = ensureDeferred(_started(listener, settings))
+        return opened.addErrback(self._forget, settings.endpoint)
+
+    def _forget(self, failure: Failure, endpoint: str) -> Failure:
+        self.listeners.pop(endpoint, None)
+        return failure
+
+    def _bind_failed(self, failure: Failure) -> None:
+        """All or nothing: what is open closes again."""
+        error = failure.value
+        self.start_error = error if isinstance(error, StartError) else StartError(str(error))
+        for listener in self.listeners.values():
+            listener.stop()
+        self.listeners.clear()
+        self.broker.stop()
+        self._bound, self._stopped = False, True
+        if self.running:
+            # An endpoint that failed later than at once: nobody is there to
+            # catch an exception.
+            log.critical("{error}", error=self.start_error)
+            self.on_start_failure(self.start_error)
+
+    # --- stop -------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Take leave of the clients; done when the last socket is closed."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._unwatch_hangup()
+        return ensureDeferred(self._drain())
+
+    async def _drain(self) -> None:
+        """In this order: no new client, farewell, flush, cut, silence."""
+        deadline = self.broker.seconds() + self.settings.drain_timeout
+        listeners = (*self.listeners.values(), *self._retired)
+        closing = gatherResults([listener.stop() for listener in listeners], consumeErrors=True)
+        closing.addErrback(lambda failure: log.failure("A listener did not close", failure))
+        self.broker.drain()
+        while self._open_connections(listeners) and self.broker.seconds() < deadline:
+            await deferLater(self.reactor, DRAIN_TICK)
+        if left := self._open_connections(listeners):
+            log.warn("{left} connections did not close in time and are cut", left=left)
+            for listener in listeners:
+                listener.abort()
+            await deferLater(self.reactor, 0)
+        self.broker.stop()
+        self.listeners.clear()
+        self._retired.clear()
+        self._bound, self._stopped = False, True
+
+    @staticmethod
+    def _open_connections(listeners: Iterable[Listener]) -> int:
+        return sum(listener.connections for listener in listeners)
+
+    # --- reload -----------------------------------------------------------------
+
+    def reload(self) -> Reloaded:
+        """Ask for the settings anew and take them over; the log tells the result."""
+        if self._reload is None:
+            return Reloaded()
+        try:
+            settings = self._reload()
+        except ConfigError as error:
+            result = Reloaded(errors=tuple(error.lines()))
+        except Exception as error:
+            log.failure("The settings could not be read")
+            result = Reloaded(errors=(str(error),))
+        else:
+            result = self.take_over(settings)
+        _report(result)
+        return result
+
+    def take_over(self, settings: BrokerSettings) -> Reloaded:
+        """Change to *settings* as far as that is possible while running.
+
+        Certificates and revocation lists are read again. Connections keep the
+        limits they began with; those of a listener that is gone stay.
+        """
+        try:
+            check_listeners(settings.listeners, bool(self._checkers))
+        except ConfigError as error:
+            return Reloaded(errors=tuple(error.lines()))
+        different = {
+            f.name: getattr(settings, f.name)
+            for f in fields(BrokerSettings)
+            if getattr(settings, f.name) != getattr(self.settings, f.name)
+        }
+        now = {name: value for name, value in different.items() if name in CHANGEABLE}
+        later = tuple(name for name in different if name not in CHANGEABLE)
+        self.settings = self.broker.settings = evolve(self.settings, **now)
+        now.pop("listeners", None)
+        changed, errors = self._change_listeners()
+        return Reloaded((*now, *changed), later, errors)
+
+    def _change_listeners(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Open, change and close listeners; what was done, and what went wrong."""
+        changed: list[str] = []
+        errors: list[str] = []
+        wanted = {settings.endpoint: settings for settings in self.settings.listeners}
+        for endpoint in self.listeners.keys() - wanted.keys():
+            listener = self.listeners.pop(endpoint)
+            listener.stop()
+            self._retired.append(listener)
+            changed.append(f"listener {endpoint} closed")
+        for endpoint, settings in wanted.items():
+            if endpoint not in self.listeners:
+                changed.append(f"listener {endpoint} opened")
+                self._open(settings).addErrback(lambda failure: errors.append(str(failure.value)))
+                continue
+            listener = self.listeners[endpoint]
+            if listener.settings != settings:
+                changed.append(f"listener {endpoint}")
+            try:
+                listener.reload(settings)
+            except Exception as error:
+                errors.append(f"listener {endpoint}: {error}")
+        return tuple(changed), tuple(errors)
+
+    def _watch_hangup(self) -> None:
+        def hangup(number: int, frame: object) -> None:
+            self.reactor.callFromThread(self.reload)
+            if callable(self._previous_handler):
+                self._previous_handler(number, frame)
+
+        self._previous_handler = signal.signal(signal.SIGHUP, hangup)
+
+    def _unwatch_hangup(self) -> None:
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGHUP, self._previous_handler)
+            self._previous_handler = None
+
+
+async def _started(listener: Listener, settings: ListenerSettings) -> None:
+    try:
+        await listener.start()
+    except Exception as error:
+        reason: BaseException = getattr(error, "socketError", error)
+        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        raise StartError(f"cannot listen on {settings.endpoint!r}: {text}") from error
+
+
+def _report(result: Reloaded) -> None:
+    for error in result.errors:
+        log.error("Reload: {error}", error=error)
+    if result.restart_needed:
+        names = ", ".join(result.restart_needed)
+        log.warn("Reload: only a restart changes {names}", names=names)
+    log.info("Reload: changed {names}", names=", ".join(result.changed) or "nothing")
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as the system lets us; a socket is one.
+
+    Returns how many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            log.warn("The limit of open files stays at {soft}: {error}", soft=soft, error=error)
+            return soft
+    log.info("Open files allowed: {hard}", hard=hard)
+    return hard

@@ -1,0 +1,175 @@
+"""The twistd entry: command line in, service out.
+
+``twisted/plugins/mqttd_plugin.py`` names this module to ``twistd`` and
+``twist``. It is the only one that may import the reactor, and does so when a
+service is made, never on import.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, NoReturn
+
+from attrs import evolve
+from twisted.copyright import version as twisted_version
+from twisted.cred.strcred import AuthOptionMixin, makeChecker
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import globalLogBeginner
+from twisted.python import usage
+
+import mqttd
+from mqttd.config import (
+    ConfigError,
+    Problem,
+    check_listeners,
+    find_config,
+    load_settings,
+    render_settings,
+)
+from mqttd.log import LogControl
+from mqttd.settings import LOG_LEVELS, BrokerSettings
+
+
+class Options(usage.Options, AuthOptionMixin):
+    """What ``twistd mqttd`` understands."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens "
+        "on the loopback interface, port 1883, and lets anyone in there."
+    )
+    optFlags = [  # noqa: RUF012
+        ["allow-anonymous", None, "Let clients in without a user name, on every listener."],
+        ["check-config", None, "Print the settings in force and exit; 1 if they are wrong."],
+    ]
+    optParameters = [  # noqa: RUF012
+        ["config", "c", None, "Configuration file (TOML); see $MQTTD_CONFIG and etc/mqttd.toml."],
+        ["log-level", None, None, f"One of {', '.join(LOG_LEVELS)}."],
+        ["log-format", None, None, "text or json."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["listen"] = []
+        self["credCheckers"] = []
+        self.settings = BrokerSettings()
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this endpoint, such as tcp:1883; may be repeated."""
+        self["listen"].append(endpoint)
+
+    def opt_version(self) -> NoReturn:
+        """Show the version and exit."""
+        print(f"mqttd {mqttd.__version__} (Twisted {twisted_version})")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """Read and check everything, so that a mistake shows before the start."""
+        self._check_choice("log-level", LOG_LEVELS)
+        self._check_choice("log-format", ("text", "json"))
+        try:
+            self.settings = self.load()
+            self._check_endpoints()
+        except ConfigError as error:
+            # Not a UsageError: the lines matter, and not the whole help text.
+            print("\n".join(error.lines()), file=sys.stderr)
+            sys.exit(1)
+        if self["check-config"]:
+            print(render_settings(self.settings), end="")
+            sys.exit(0)
+
+    def _check_choice(self, option: str, words: tuple[str, ...]) -> None:
+        if self[option] is not None and self[option] not in words:
+            raise usage.UsageError(f"--{option} {self[option]}: one of {', '.join(words)}")
+
+    def load(self) -> BrokerSettings:
+        """The settings that the file and the command line make together.
+
+        :raise ConfigError: when they are wrong.
+        """
+        path = self["config"] or find_config()
+        listen = self["listen"]
+        settings = load_settings(path, endpoints=listen, authenticated=bool(self["credCheckers"]))
+        if self["allow-anonymous"]:
+            open_to_all = [evolve(each, allow_anonymous=True) for each in settings.listeners]
+            settings = evolve(settings, listeners=tuple(open_to_all))
+        settings = evolve(
+            settings,
+            log_level=self["log-level"] or settings.log_level,
+            log_format=self["log-format"] or settings.log_format,
+        )
+        check_listeners(
+            settings.listeners, bool(self["credCheckers"] or settings.authentication.auth)
+        )
+        return settings
+
+    def _check_endpoints(self) -> None:
+        from twisted.internet import reactor
+
+        problems = []
+        for index, listener in enumerate(self.settings.listeners):
+            try:
+                serverFromString(reactor, listener.endpoint)
+            except Exception as error:
+                text = f" bad endpoint {listener.endpoint!r}: {error}"
+                problems.append(Problem(("listener", index), text))
+        if problems:
+            raise ConfigError("mqttd", problems)
+
+
+def make_checkers(options: Options) -> list[Any]:
+    """The credentials checkers of the command line and of [authentication].
+
+    :raise ConfigError: when one cannot be made.
+    """
+    checkers = list(options["credCheckers"])
+    for description in options.settings.authentication.auth:
+        try:
+            checkers.append(makeChecker(description))
+        except Exception as error:
+            text = f" = {description!r}: {error or type(error).__name__}"
+            raise ConfigError("mqttd", [Problem(("authentication", "auth"), text)]) from error
+    return checkers
+
+
+def makeService(options: Options) -> Any:
+    """The service that twistd runs."""
+    from twisted.internet import reactor
+
+    from mqttd.service import MQTTBroker
+
+    logs = LogControl()
+
+    def take_log_settings(settings: BrokerSettings) -> BrokerSettings:
+        logs.apply(settings.log_level, settings.log_levels, settings.log_format)
+        return settings
+
+    take_log_settings(options.settings)
+    logs.attach(globalLogBeginner)
+    _tell_start_errors_in_one_line()
+    broker = MQTTBroker(
+        reactor,
+        options.settings,
+        checkers=make_checkers(options),
+        reload=lambda: take_log_settings(options.load()),
+    )
+    broker.on_start_failure = lambda error: reactor.stop()
+    return broker
+
+
+def _tell_start_errors_in_one_line() -> None:
+    """A port in use is the operator's matter: no traceback for it."""
+    from mqttd.service import StartError
+
+    previous = sys.excepthook
+
+    def hook(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, (StartError, ConfigError)):
+            print(f"mqttd: {error}", file=sys.__stderr__)
+        else:
+            previous(kind, error, traceback)
+
+    sys.excepthook = hook
