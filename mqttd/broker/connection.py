@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mqttd.broker import handshake, receiving, subscribing
+from mqttd.broker import fast_lane, handshake, receiving, subscribing
 from mqttd.broker.delivery import Delivery, encode, encode_alone
 from mqttd.broker.pause import DOWNSTREAM
 from mqttd.interfaces import RECEIVE, ITransport
@@ -75,11 +75,14 @@ class Connection:
         "guard",
         "is_bridge",
         "keep_alive",
+        "lane",
         "maximum_aliases",
+        "maximum_incoming",
         "maximum_packet_size",
         "method",
         "mount_point",
         "problem_information",
+        "routes",
         "session",
         "state",
         "transport",
@@ -107,6 +110,11 @@ class Connection:
         #: QoS 1 and 2 messages that may be unacknowledged towards the client.
         self.window = 0
         self.maximum_packet_size = NO_PACKET_LIMIT
+        self.maximum_incoming = transport.listener.protocol.maximum_packet_size
+        #: For the fast lane: whose frames the client can be sent as they are
+        #: (MQTT311 or MQTT5, 0 for none), and the topics that it publishes to.
+        self.lane = 0
+        self.routes: fast_lane.Routes | None = None
         self.problem_information = True
         #: Topic aliases that the client has set.
         self.aliases: dict[int, str] | None = None
@@ -135,6 +143,7 @@ class Connection:
         self.state = State.CONNECTED
         self.connected_at = broker.seconds()
         broker.connections[self.client_id] = self
+        self.lane = fast_lane.receiving_lane(self)
         broker.maximum_connections = max(broker.maximum_connections, len(broker.connections))
 
     def start_delivery(self) -> None:

@@ -10,6 +10,7 @@ Access is not decided here: whoever brings a message has had it checked.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from mqttd.broker.delivery import Delivery
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.session import Session
     from mqttd.broker.shared import SharedGroup
+    from mqttd.broker.subscription import Target
 
 
 class Publisher(Protocol):
@@ -54,8 +56,18 @@ class PublishService:
     def route(self, message: Message) -> ReasonCode:
         """Give *message* to every session that the router names."""
         plan = self._broker.router.plan(message.topic)
+        self.deliver(message, plan.targets)
+        for group in plan.groups:
+            self._route_shared(message, group)
+        if plan.targets or plan.groups:
+            return ReasonCode.SUCCESS
+        self._broker.metrics.messages_unrouted += 1
+        return ReasonCode.NO_MATCHING_SUBSCRIBERS
+
+    def deliver(self, message: Message, targets: Iterable[Target]) -> None:
+        """Give *message* to the sessions of *targets*."""
         publisher = message.publisher
-        for target in plan.targets:
+        for target in targets:
             session = target.session
             if target.no_local and session.client_id == publisher:
                 own = target.own
@@ -63,12 +75,6 @@ class PublishService:
                     session.deliver(message, own)
             else:
                 session.deliver(message, target)
-        for group in plan.groups:
-            self._route_shared(message, group)
-        if plan.targets or plan.groups:
-            return ReasonCode.SUCCESS
-        self._broker.metrics.messages_unrouted += 1
-        return ReasonCode.NO_MATCHING_SUBSCRIBERS
 
     def _route_shared(self, message: Message, group: SharedGroup) -> None:
         member = group.pick(message)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from mqttd.broker import fast_lane
 from mqttd.broker.message import Message
 from mqttd.interfaces import PUBLISH
 from mqttd.settings import DeniedPublish
 from mqttd.wire.codes import MQTT5, PacketType, ReasonCode
-from mqttd.wire.errors import ProtocolViolation, protocol_error
+from mqttd.wire.errors import ProtocolViolation
 from mqttd.wire.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     allowed = connection.guard.allowed(PUBLISH, topic, packet.qos, packet.retain)
     if allowed is True:
         _route(connection, packet, topic)
+        if not packet.retain:
+            fast_lane.learn(connection, topic, packet.qos)
     elif allowed is False:
         _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
     else:

@@ -132,6 +132,11 @@ class Session:
         """Messages waiting."""
         return len(self.queue) if self.queue is not None else 0
 
+    @property
+    def is_clear(self) -> bool:
+        """Nothing must go out before a new message may."""
+        return self._asking is None and not self._resends
+
     # --- towards the client ---------------------------------------------------
 
     def deliver(self, message: Message, target: Target) -> None:
@@ -150,7 +155,7 @@ class Session:
                 self._enqueue(delivery)
             return
         queue = self.queue
-        if not consumer.writable or self._asking or self._resends:
+        if not consumer.writable or not self.is_clear:
             self._enqueue(delivery)
         elif qos == 0:
             # QoS 0 needs no window: it may pass waiting QoS 1, never QoS 0.

@@ -112,6 +112,23 @@ class Parser(BodyParser):
             self._chunks.append(data)
             self._waiting += len(data)
 
+    def window(self) -> tuple[bytes, int]:
+        """The bytes in hand and where the next packet begins in them.
+
+        For a caller that takes whole packets by itself and then says so with
+        ``skip_to``. Empty while a packet is pending in parts.
+        """
+        if self._waiting or self._needed != 1:
+            return b"", 0
+        return self._buffer, self._offset
+
+    def skip_to(self, offset: int) -> None:
+        """Everything before *offset* of the window has been taken."""
+        if offset == len(self._buffer):
+            self._buffer = b""
+            offset = 0
+        self._offset = offset
+
     def next_packet(self) -> Packet | None:
         """The next packet, or ``None`` when more bytes are needed for one.
 
