@@ -68,7 +68,7 @@ class ITransport(Interface):
     def abort() -> None:
         """Close at once and drop what is not sent."""
 
-    def connected(
+    def accepted(
         version: int, keep_alive: float, maximum_packet_size: int, user: str | None
     ) -> None:
         """CONNECT was accepted: stop the CONNECT deadline, watch *keep_alive*

@@ -52,6 +52,8 @@ log = Logger()
 #: The largest packet there can be, header included.
 NO_PACKET_LIMIT = MAXIMUM_REMAINING_LENGTH + 5
 
+MAXIMUM_PACKET_IDS = 65_535
+
 
 class State(Enum):
     NEW = "new"
@@ -77,6 +79,7 @@ class Connection:
         "keep_alive",
         "lane",
         "maximum_aliases",
+        "maximum_awaiting",
         "maximum_incoming",
         "maximum_packet_size",
         "method",
@@ -111,6 +114,8 @@ class Connection:
         self.window = 0
         self.maximum_packet_size = NO_PACKET_LIMIT
         self.maximum_incoming = transport.listener.protocol.maximum_packet_size
+        #: QoS 2 messages that the client may leave unreleased.
+        self.maximum_awaiting = MAXIMUM_PACKET_IDS
         #: For the fast lane: whose frames the client can be sent as they are
         #: (MQTT311 or MQTT5, 0 for none), and the topics that it publishes to.
         self.lane = 0
@@ -144,6 +149,8 @@ class Connection:
         self.connected_at = broker.seconds()
         broker.connections[self.client_id] = self
         self.lane = fast_lane.receiving_lane(self)
+        if self.version >= MQTT5:
+            self.maximum_awaiting = self.transport.listener.protocol.receive_maximum
         broker.maximum_connections = max(broker.maximum_connections, len(broker.connections))
 
     def start_delivery(self) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mqttd.broker.message import Message
 from mqttd.wire.codes import MQTT5
+from mqttd.wire.packets import Publish
+from mqttd.wire.parser import Parser
 from mqttd.wire.serializer import publish_frame, variable_byte_integer
 
 if TYPE_CHECKING:
-    from mqttd.broker.message import Message
     from mqttd.broker.shared import SharedGroup
 
 _MESSAGE_EXPIRY_INTERVAL = b"\x02"
@@ -51,6 +53,23 @@ class Delivery:
         self.released = False
         #: Clock time of the last sending, for retries.
         self.sent_at = 0.0
+
+
+#: Stands for every QoS 2 message of the fast lane whose PUBREC has come: only
+#: its packet id matters any more.
+RELEASED = Delivery(Message("", qos=2), 2, False)
+RELEASED.released = True
+
+
+def reopen(frame: bytes, version: int) -> Delivery:
+    """What the fast lane sent as *frame*, for the case that it must go out again."""
+    parser = Parser(len(frame), server_side=False)
+    parser.version = version
+    parser.feed(frame)
+    packet = parser.next_packet()
+    assert isinstance(packet, Publish)
+    message = Message(packet.topic, packet.payload, packet.qos, passthrough=packet.passthrough)
+    return Delivery(message, packet.qos, False)
 
 
 def encode(

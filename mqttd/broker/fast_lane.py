@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mqttd.broker.delivery import RELEASED
 from mqttd.broker.message import Message
 from mqttd.broker.router import Plan
 from mqttd.broker.subscription import Target
 from mqttd.interfaces import RECEIVE
 from mqttd.settings import Overflow
 from mqttd.wire.codes import MQTT5, MQTT311, PacketType
+from mqttd.wire.serializer import PUBACK, PUBCOMP, PUBREC, PUBREL
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
 MAXIMUM_ROUTES = 1024
 
 _PUBLISH = int(PacketType.PUBLISH)
+#: First bytes of PUBLISH with QoS 0, 1 and 2, neither DUP nor RETAIN.
+_PUBLISHES = frozenset((0x30, 0x32, 0x34))
+_PUBACK, _PUBREC, _PUBREL, _PUBCOMP = 0x40, 0x50, 0x62, 0x70
+_ACKNOWLEDGEMENTS = frozenset((_PUBACK, _PUBREC, _PUBREL, _PUBCOMP))
+#: What a PUBLISH of each QoS is answered with.
+_ANSWERS = (b"", PUBACK, PUBREC)
 
 
 class Route:
@@ -61,6 +69,7 @@ def receiving_lane(connection: Connection) -> int:
         connection.mount_point
         or connection.maximum_aliases
         or connection.session.settings.upgrade_qos
+        or connection.session.settings.retry_interval
         or connection.transport.listener.limits.outbound_messages is not None
     ):
         return 0
@@ -88,16 +97,21 @@ def learn(connection: Connection, topic: str, qos: int) -> None:
 
 def take(connection: Connection, parser: Parser) -> None:
     """Move what can be moved from the front of the parser's buffer."""
+    broker = connection.broker
     routes = connection.routes
-    if routes is None or RECEIVE in connection.broker.authorizer.checks:
-        return
+    if RECEIVE in broker.authorizer.checks:
+        routes = None
     data, position = parser.window()
     begin = position
     end = len(data)
-    while end - position >= 5:
+    while end - position >= 4:
         first = data[position]
-        if first == 0x30:
-            after = _publish_qos0(connection, routes[0], data, position, end)
+        if first in _PUBLISHES:
+            if routes is None:
+                break
+            after = _take_publishes(connection, routes, data, position, end)
+        elif first in _ACKNOWLEDGEMENTS:
+            after = _take_acknowledgements(connection, data, position, end)
         else:
             break
         if after == position:
@@ -107,10 +121,11 @@ def take(connection: Connection, parser: Parser) -> None:
         parser.skip_to(position)
 
 
-def _publish_qos0(
-    connection: Connection, routes: dict[bytes, Route], data: bytes, start: int, end: int
+def _take_publishes(
+    connection: Connection, routes: Routes, data: bytes, start: int, end: int
 ) -> int:
-    """Move a run of QoS 0 frames of one topic; the position behind it."""
+    """Move a run of PUBLISH packets of one topic and QoS; the position behind it."""
+    qos = data[start] >> 1 & 3
     # Remaining Length, up to three bytes; odd ones are for the parser to judge.
     length = data[start + 1]
     body = start + 2
@@ -130,74 +145,195 @@ def _publish_qos0(
         return start
     topic = body + 2
     head = topic + (data[body] << 8 | data[body + 1])
-    if head > stop:
+    # What stands between topic and payload: packet id, and no properties.
+    version5 = connection.version >= MQTT5
+    payload = head + (2 if qos else 0) + version5
+    if payload > stop or (version5 and data[payload - 1]):
         return start
-    route = routes.get(data[topic:head])
+    route = routes[qos].get(data[topic:head])
     if route is None or route.epoch != connection.broker.authorizer.epoch:
         return start
-    version5 = connection.version >= MQTT5
-    if version5:
-        if head == stop or data[head]:
-            return start
-        head += 1
     plan = route.plan
     if not plan.valid:
         plan = route.plan = connection.broker.router.plan(route.topic)
-    if plan.groups:
+    if plan.groups or (qos and not plan.targets):
         return start
-    lane = MQTT5 if version5 else MQTT311
-    others: list[Target] | None = None
-    receivers: list[Connection] = []
-    for target in plan.targets:
-        session: Session = target.session  # type: ignore[assignment]
-        receiver = session.consumer
-        if (
-            receiver is not None
-            and receiver.lane == lane
-            and receiver.transport.writable
-            and not target.no_local
-            and not (version5 and target.identifiers)
-            and size <= receiver.maximum_packet_size
-            and (session.queue is None or not session.queue.messages_qos0)
-            and session.is_clear
-        ):
-            receivers.append(receiver)
-        elif session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
-            return start  # its publisher is paused message by message
-        elif others is None:
-            others = [target]
-        else:
-            others.append(target)
     # Frames of the same head have the same size: find where the run ends.
     prefix = data[start:head]
     startswith = data.startswith
     last = end - size
     while stop <= last and startswith(prefix, stop):
         stop += size
-    run = data[start:stop]
     count = (stop - start) // size
+
+    lane = MQTT5 if version5 else MQTT311
+    others: list[Target] | None = None
+    receivers: list[Session] = []
+    for target in plan.targets:
+        session: Session = target.session  # type: ignore[assignment]
+        receiver: Connection = session.consumer  # type: ignore[assignment]
+        queue = session.queue
+        if (
+            receiver is not None
+            and receiver.lane == lane
+            and receiver.transport.writable
+            and target.qos >= qos
+            and not target.no_local
+            and not (version5 and target.identifiers)
+            and size <= receiver.maximum_packet_size
+            and (queue is None or not (queue.messages if qos else queue.messages_qos0))
+            and session.is_clear
+        ):
+            if qos:
+                room = receiver.window - len(session.inflight)
+                if room < count:
+                    if room <= 0:
+                        return start
+                    count = room
+            receivers.append(session)
+        elif session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
+            return start  # its publisher is paused message by message
+        elif others is None:
+            others = [target]
+        else:
+            others.append(target)
+
+    if qos:
+        count = _send_with_ids(connection, receivers, data, start, size, head, count, qos)
+        stop = start + count * size
+    else:
+        stop = start + count * size
+        run = data[start:stop]
+        for session in receivers:
+            session.consumer.transport.write(run)  # type: ignore[union-attr]
     metrics = connection.broker.metrics
     metrics.packets_received[_PUBLISH] += count
-    metrics.messages_received[0] += count
-    for receiver in receivers:
-        receiver.transport.write(run)
+    metrics.messages_received[qos] += count
     sent = count * len(receivers)
     metrics.packets_sent[_PUBLISH] += sent
-    metrics.messages_sent[0] += sent
+    metrics.messages_sent[qos] += sent
     if others is not None:
         for frame in range(start, stop, size):
-            payload = data[frame + head - start : frame + size]
-            _deliver(connection, route.topic, payload, others)
+            _deliver(
+                connection, route.topic, data[frame + payload - start : frame + size], qos, others
+            )
     elif not receivers:
         metrics.messages_unrouted += count
     return stop
 
 
-def _deliver(connection: Connection, topic: str, payload: bytes, targets: list[Target]) -> None:
+def _send_with_ids(
+    connection: Connection,
+    receivers: list[Session],
+    data: bytes,
+    start: int,
+    size: int,
+    head: int,
+    count: int,
+    qos: int,
+) -> int:
+    """Send QoS 1 or 2 frames under the receivers' packet ids, and acknowledge them.
+
+    Returns how many: a packet id that is zero, or awaits its PUBREL, ends it.
+    """
+    offset = head - start
+    answer = _ANSWERS[qos]
+    answers: list[bytes] = []
+    awaiting = connection.session.awaiting_release
+    if qos == 2:
+        if awaiting is None:
+            awaiting = connection.session.awaiting_release = set()
+        count = min(count, connection.maximum_awaiting - len(awaiting))
+    rests: list[bytes] = []
+    for frame in range(start, start + count * size, size):
+        identifier = data[frame + offset : frame + offset + 2]
+        if identifier == b"\0\0":
+            break
+        if qos == 2:
+            packet_id = identifier[0] << 8 | identifier[1]
+            if packet_id in awaiting:  # type: ignore[operator]
+                break
+            awaiting.add(packet_id)  # type: ignore[union-attr]
+        rests.append(data[frame + offset + 2 : frame + size])
+        answers.append(answer + identifier)
+    prefix = data[start:head]
+    for session in receivers:
+        inflight = session.inflight
+        packet_id = session.next_packet_id
+        frames: list[bytes] = []
+        for rest in rests:
+            while packet_id in inflight:
+                packet_id = packet_id % 65_535 + 1
+            sent = prefix + packet_id.to_bytes(2, "big") + rest
+            inflight[packet_id] = sent
+            frames.append(sent)
+            packet_id = packet_id % 65_535 + 1
+        session.next_packet_id = packet_id
+        session.consumer.transport.write(b"".join(frames))  # type: ignore[union-attr]
+    connection.broker.metrics.packets_sent[answer[0] >> 4] += len(answers)
+    connection.transport.write(b"".join(answers))
+    return len(answers)
+
+
+def _take_acknowledgements(connection: Connection, data: bytes, start: int, end: int) -> int:
+    """Take a run of PUBACK, PUBREC, PUBREL or PUBCOMP; the position behind it."""
+    first = data[start]
+    session = connection.session
+    inflight = session.inflight
+    awaiting = session.awaiting_release
+    position = start
+    answers: list[bytes] = []
+    while end - position >= 4 and data[position] == first and data[position + 1] == 2:
+        packet_id = data[position + 2] << 8 | data[position + 3]
+        if first == _PUBREL:
+            if awaiting is None or packet_id not in awaiting:
+                break
+            awaiting.discard(packet_id)
+            answers.append(PUBCOMP + data[position + 2 : position + 4])
+        else:
+            sent = inflight.get(packet_id)
+            if type(sent) is bytes:
+                qos, released = sent[0] >> 1 & 3, False
+            elif sent is not None:
+                qos, released = sent.qos, sent.released  # type: ignore[union-attr]
+            else:
+                break
+            if first == _PUBACK:
+                if qos != 1:
+                    break
+                del inflight[packet_id]
+            elif first == _PUBREC:
+                if qos != 2 or released:
+                    break
+                if type(sent) is bytes:
+                    inflight[packet_id] = RELEASED
+                else:
+                    session.received(packet_id, True)
+                answers.append(PUBREL + data[position + 2 : position + 4])
+            elif released:
+                del inflight[packet_id]
+            else:
+                break
+        position += 4
+    if position != start:
+        metrics = connection.broker.metrics
+        metrics.packets_received[first >> 4] += (position - start) // 4
+        if answers:
+            metrics.packets_sent[answers[0][0] >> 4] += len(answers)
+            connection.transport.write(b"".join(answers))
+        if session.queue or session.is_replaying:
+            session.pump()
+    return position
+
+
+def _deliver(
+    connection: Connection, topic: str, payload: bytes, qos: int, targets: list[Target]
+) -> None:
     """The plain way for those receivers that need it."""
     message = Message(
         topic,
         payload,
+        qos,
         publisher=connection.client_id,
         guard=connection.guard,
         created_at=connection.broker.seconds(),

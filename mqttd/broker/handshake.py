@@ -381,7 +381,7 @@ async def _finish(
     else:
         connection.broker.wills.disarm(session)
     _watch_expiry(connection, avatar)
-    connection.transport.connected(
+    connection.transport.accepted(
         packet.version,
         connection.keep_alive * listener.protocol.keep_alive_factor,
         connection.maximum_packet_size,

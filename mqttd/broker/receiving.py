@@ -98,11 +98,7 @@ def _check_quota(connection: Connection) -> None:
     # QoS 1 is acknowledged before the next packet is looked at, so only QoS 2
     # adds up. [MQTT-3.3.4-7] [MQTT-3.3.4-8] bind the client; this is the answer.
     awaiting = connection.session.awaiting_release
-    if (
-        awaiting is not None
-        and connection.version >= MQTT5
-        and len(awaiting) >= connection.transport.listener.protocol.receive_maximum
-    ):
+    if awaiting is not None and len(awaiting) >= connection.maximum_awaiting:
         raise ProtocolViolation(
             ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than the receive maximum"
         )

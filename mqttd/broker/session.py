@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mqttd.broker.delivery import Delivery
+from mqttd.broker.delivery import Delivery, reopen
 from mqttd.broker.queue import MessageQueue
 from mqttd.settings import Overflow, SessionSettings
 
@@ -48,6 +48,8 @@ class Consumer(Protocol):
 
     #: QoS 1 and 2 messages that may be unacknowledged at a time.
     window: int
+    #: Protocol version, 3 to 5.
+    version: int
 
     def send_message(self, delivery: Delivery, packet_id: int, dup: bool) -> bool:
         """Send; False when the client can not take it (too large)."""
@@ -69,7 +71,6 @@ class Session:
 
     __slots__ = (
         "_asking",
-        "_next_packet_id",
         "_replays",
         "_resends",
         "_waiting_publishers",
@@ -83,6 +84,7 @@ class Session:
         "expiry",
         "expiry_timer",
         "inflight",
+        "next_packet_id",
         "principal",
         "queue",
         "settings",
@@ -104,8 +106,9 @@ class Session:
         self.expiry: int | None = 0
         self.expiry_timer: Timer | None = None
         self.subscriptions: dict[str, Subscription] = {}
-        #: Packet id -> delivery, in the order of first sending.
-        self.inflight: dict[int, Delivery] = {}
+        #: Packet id -> delivery, in the order of first sending. While the client
+        #: is here, what went by the fast lane stands as the frame that was sent.
+        self.inflight: dict[int, Delivery | bytes] = {}
         self.queue: MessageQueue | None = None
         #: QoS 2 packet ids received and not yet released by PUBREL.
         self.awaiting_release: set[int] | None = None
@@ -115,7 +118,8 @@ class Session:
         self.dropped = 0
         #: pause-publishers was tried and took too long: drop until drained.
         self.stalled = False
-        self._next_packet_id = 1
+        #: Where the search for an unused packet id begins.
+        self.next_packet_id = 1
         #: The delivery, and its packet id if it has one, whose access is asked.
         self._asking: tuple[Delivery, int] | None = None
         self._replays: deque[Iterator[Delivery | None]] | None = None
@@ -131,6 +135,11 @@ class Session:
     def queued(self) -> int:
         """Messages waiting."""
         return len(self.queue) if self.queue is not None else 0
+
+    @property
+    def is_replaying(self) -> bool:
+        """Retained messages or repetitions are still to be sent."""
+        return bool(self._replays or self._resends)
 
     @property
     def is_clear(self) -> bool:
@@ -262,10 +271,10 @@ class Session:
 
     def _take_packet_id(self) -> int:
         # [MQTT-2.2.1-4] [MQTT311-2.3.1-2] not one in use; the window is smaller than the ids.
-        packet_id = self._next_packet_id
+        packet_id = self.next_packet_id
         while packet_id in self.inflight:
             packet_id = packet_id % 65_535 + 1
-        self._next_packet_id = packet_id % 65_535 + 1
+        self.next_packet_id = packet_id % 65_535 + 1
         return packet_id
 
     # --- what waits -------------------------------------------------------------
@@ -352,36 +361,43 @@ class Session:
 
     def acknowledged(self, packet_id: int) -> bool:
         """PUBACK: a QoS 1 message is done. False for an unknown packet id."""
-        delivery = self.inflight.get(packet_id)
+        delivery = self._sent(packet_id)
         if delivery is None or delivery.qos != 1:
             return False
-        del self.inflight[packet_id]
-        if self.queue or self._replays:
-            self.pump()
+        self._done(packet_id)
         return True
 
     def received(self, packet_id: int, success: bool) -> bool:
         """PUBREC: a QoS 2 message arrived, or was refused. False: unknown id."""
-        delivery = self.inflight.get(packet_id)
+        delivery = self._sent(packet_id)
         if delivery is None or delivery.qos != 2:
             return False
         if success:
             delivery.released = True  # [MQTT-4.3.3-4] PUBREL follows
             delivery.sent_at = self.broker.seconds()
         else:
-            del self.inflight[packet_id]
-            self.pump()
+            self._done(packet_id)
         return True
 
     def completed(self, packet_id: int) -> bool:
         """PUBCOMP: a QoS 2 message is done. False for an unknown packet id."""
-        delivery = self.inflight.get(packet_id)
+        delivery = self._sent(packet_id)
         if delivery is None or not delivery.released:
             return False
-        del self.inflight[packet_id]
-        if self.queue or self._replays:
-            self.pump()
+        self._done(packet_id)
         return True
+
+    def _sent(self, packet_id: int) -> Delivery | None:
+        sent = self.inflight.get(packet_id)
+        if isinstance(sent, bytes):
+            assert self.consumer is not None
+            sent = self.inflight[packet_id] = reopen(sent, self.consumer.version)
+        return sent
+
+    def _done(self, packet_id: int) -> None:
+        del self.inflight[packet_id]
+        if self.queue or self.is_replaying:
+            self.pump()
 
     # --- connection -------------------------------------------------------------
 
@@ -397,7 +413,8 @@ class Session:
         self.pump()
 
     def _resend(self, packet_id: int, consumer: Consumer) -> None:
-        delivery = self.inflight[packet_id]
+        delivery = self._sent(packet_id)
+        assert delivery is not None
         if delivery.released:
             delivery.sent_at = self.broker.seconds()
             consumer.send_pubrel(packet_id)
@@ -406,6 +423,8 @@ class Session:
 
     def detach(self) -> None:
         """The client is gone; what waits stays if the session does."""
+        for packet_id in self.inflight:
+            self._sent(packet_id)
         self.consumer = None
         self._replays = self._resends = None
         question, self._asking = self._asking, None
@@ -431,7 +450,9 @@ class Session:
         """Send again what has been unacknowledged for the retry interval."""
         latest = self.broker.seconds() - self.settings.retry_interval
         due = [
-            packet_id for packet_id, delivery in self.inflight.items() if delivery.sent_at <= latest
+            packet_id
+            for packet_id, sent in self.inflight.items()
+            if isinstance(sent, Delivery) and sent.sent_at <= latest
         ]
         if due and not self._resends:
             self._resends = deque(due)
@@ -442,7 +463,9 @@ class Session:
 
         With the packet id under which it was sent, 0 for what was not.
         """
-        yield from self.inflight.items()
+        for packet_id, delivery in self.inflight.items():
+            assert isinstance(delivery, Delivery)
+            yield packet_id, delivery
         self.inflight = {}
         for delivery in self.queue or ():
             yield 0, delivery
