@@ -6,22 +6,26 @@ those that match a topic: the router uses it. Both know levels and wildcards
 (MQTT 5.0 section 4.7) and nothing of what they hold.
 
 How it is laid out, since a million entries make every byte count. A node maps
-levels to what lies below. A value that is alone below a level stands in the
-map itself, however many levels its name has; a node is made only where two
-names share a path. So a tree asks each value for its name (the *name* function
-of the constructor) and keeps none of its own. A map of many entries becomes a
+levels to what lies below. A value that is alone below a level stands in the map
+itself, however many levels its name has; a node is made only where two names
+part, and goes when they no longer do, so there are never more nodes than
+values. A tree asks each value for its name (the *name* function of the
+constructor) and keeps none of its own. A map of many entries becomes a
 ``_Wide`` of small maps, which bounds what an iteration must copy to survive
 changes, and the pause for growing a large dict.
 
-A walk looks each key up when it gets there, and nodes are taken out only when
-empty. So what is in the tree from a walk's beginning to its end is met once;
-what comes or goes meanwhile may be met or not; what is gone is not met any more.
-Nothing recurses: a name may have any number of levels.
+A walk looks each key up when it gets there. A node keeps its place in the
+names for life; one that is taken out of the tree while a walk stands in it says
+so, and the walk then asks the tree. So what is in the tree from a walk's
+beginning to its end is met once; what comes or goes meanwhile may be met or
+not; what is gone is not met any more. Nothing recurses: a name may have any
+number of levels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
@@ -71,12 +75,19 @@ def _keys(children: dict[str, Any] | _Wide) -> Iterator[str]:
 
 
 class _Node(Generic[V]):
-    __slots__ = ("children", "value")
+    """Where names part: all names below begin with the levels of ``path``."""
 
-    def __init__(self) -> None:
+    __slots__ = ("children", "depth", "live", "path", "value")
+
+    def __init__(self, path: str, depth: int) -> None:
+        self.path = path
+        #: Levels in ``path``; the children differ in the next one.
+        self.depth = depth
         #: What has exactly this path for its name.
         self.value: V | None = None
         self.children: dict[str, _Node[V] | V] | _Wide = {}
+        #: False: no longer in the tree.
+        self.live = True
 
     def put(self, level: str, child: _Node[V] | V) -> None:
         children = self.children
@@ -97,6 +108,15 @@ def _rest_matches(filter_levels: Sequence[str], topic_levels: Sequence[str], sta
         if index == end or (level != "+" and level != topic_levels[index]):
             return False
     return len(filter_levels) == end
+
+
+def _parting(one: Sequence[str], other: Sequence[str], start: int) -> int:
+    """The first level from *start* on in which two names differ, or one ends."""
+    end = min(len(one), len(other))
+    for index in range(start, end):
+        if one[index] != other[index]:
+            return index
+    return end
 
 
 def _all_below(node: _Node[V]) -> list[V]:
@@ -129,7 +149,7 @@ class _Tree(Generic[V]):
     def __init__(self, name: Callable[[V], str]) -> None:
         """*name* tells a value's topic or filter, which must not change."""
         self._name = name
-        self._root: _Node[V] = _Node()
+        self._root: _Node[V] = _Node("", 0)
         self._count = 0
 
     def __len__(self) -> int:
@@ -144,81 +164,113 @@ class _Tree(Generic[V]):
             if key is None:
                 stack.pop()
                 continue
-            child = node.children.get(key)
+            child = self._child(node, key)
             if isinstance(child, _Node):
-                if child.value is not None:
-                    yield child.value
+                value = self._value(child)
+                if value is not None:
+                    yield value
                 stack.append((child, _keys(child.children)))
             elif child is not None:
                 yield child
 
+    def _child(self, node: _Node[V], key: str) -> _Node[V] | V | None:
+        """What a walk meets at *key* of a *node* that may have left the tree."""
+        child: _Node[V] | V | None = node.children.get(key)
+        if child is None or node.live or isinstance(child, _Node):
+            return child
+        return self.get(self._name(child))
+
+    def _value(self, node: _Node[V]) -> V | None:
+        """The value that a walk meets at a *node* that may have left the tree."""
+        return node.value if node.live else self.get(node.path)
+
     def get(self, name: str) -> V | None:
         """The value with this very name."""
+        levels = name.split("/")
         node = self._root
-        for level in name.split("/"):
-            child = node.children.get(level)
-            if not isinstance(child, _Node):
-                return child if child is not None and self._name(child) == name else None
-            node = child
-        return node.value
+        while True:
+            child = node.children.get(levels[node.depth])
+            if isinstance(child, _Node):
+                node = child
+                if node.depth < len(levels):
+                    continue
+                child = node.value
+            return child if child is not None and self._name(child) == name else None
 
     def set(self, value: V) -> V | None:
         """Put *value* in; returns the value of the same name that it replaces."""
         name = self._name(value)
+        levels = name.split("/")
         node = self._root
-        moved: list[str] = []
-        for depth, level in enumerate(name.split("/")):
+        while True:
+            level = levels[node.depth]
             child = node.children.get(level)
             if child is None:
                 node.put(level, value)
-                self._count += 1
-                return None
-            if not isinstance(child, _Node):
-                if self._name(child) == name:
+                break
+            below = child.path if isinstance(child, _Node) else self._name(child)
+            if below == name:
+                if not isinstance(child, _Node):
                     node.put(level, value)
                     return child
-                below: _Node[V] = _Node()
-                moved = moved or self._name(child).split("/")
-                if len(moved) == depth + 1:
-                    below.value = child
+                replaced, child.value = child.value, value
+                self._count += replaced is None
+                return replaced
+            others = below.split("/")
+            depth = _parting(levels, others, node.depth + 1)
+            if isinstance(child, _Node) and depth == child.depth:
+                node = child
+                continue
+            between: _Node[V] = _Node("/".join(levels[:depth]), depth)
+            for other, path in ((child, others), (value, levels)):
+                if len(path) > depth:
+                    between.put(path[depth], other)
                 else:
-                    below.put(moved[depth + 1], child)
-                node.put(level, below)
-                child = below
-            node = child
-        replaced, node.value = node.value, value
-        if replaced is None:
-            self._count += 1
-        return replaced
+                    assert not isinstance(other, _Node)
+                    between.value = other
+            node.put(level, between)
+            break
+        self._count += 1
+        return None
 
     def delete(self, name: str) -> V | None:
-        """Take out the value of this name, and the nodes that only led there."""
+        """Take out the value of this name, and a node that it alone required."""
+        levels = name.split("/")
         node = self._root
-        path: list[tuple[_Node[V], str]] = []
-        found: V | None = None
-        for level in name.split("/"):
+        above: list[_Node[V]] = []
+        while True:
+            level = levels[node.depth]
             child = node.children.get(level)
-            if not isinstance(child, _Node):
+            if isinstance(child, _Node):
+                above.append(node)
+                node = child
+                if node.depth < len(levels):
+                    continue
+                child = node.value
                 if child is None or self._name(child) != name:
                     return None
-                found = child
-                del node.children[level]
-                break
-            path.append((node, level))
-            node = child
-        else:
-            found, node.value = node.value, None
-            if found is None:
+                node.value = None
+            elif child is None or self._name(child) != name:
                 return None
+            else:
+                del node.children[level]
+            break
         self._count -= 1
-        self._prune(node, path)
-        return found
+        self._prune(node, above, levels)
+        return child
 
-    def _prune(self, node: _Node[V], path: list[tuple[_Node[V], str]]) -> None:
-        while path and not node.children:
-            parent, level = path.pop()
-            if node.value is not None:
-                parent.put(level, node.value)
+    def _prune(self, node: _Node[V], above: list[_Node[V]], levels: Sequence[str]) -> None:
+        """Take *node* out if it holds one thing or nothing; *above* leads to it."""
+        while above:
+            keys = list(islice(_keys(node.children), 2))
+            if len(keys) + (node.value is not None) > 1:
+                return
+            parent = above.pop()
+            level = levels[parent.depth]
+            node.live = False
+            only = node.children.get(keys[0]) if keys else node.value
+            if only is not None:
+                parent.put(level, only)
                 return
             del parent.children[level]
             node = parent
@@ -256,23 +308,43 @@ class TopicTree(_Tree[V]):
             steps += 1
             if steps % _BREATH == 0:
                 yield None
-            child = node.children.get(key)
+            child = self._child(node, key)
             if child is None:
                 continue
-            # Below a "#" the depth stays where the "#" is.
-            below = depth if levels[depth] == "#" else depth + 1
+            multi = levels[depth] == "#"
             if not isinstance(child, _Node):
-                if levels[depth] == "#" or _rest_matches(
-                    levels, self._name(child).split("/"), below
-                ):
+                if multi or _rest_matches(levels, self._name(child).split("/"), depth + 1):
                     yield child
                 continue
+            # Below a "#" the depth stays where the "#" is.
+            below = depth if multi else self._descend(levels, child, depth + 1)
             # "#" matches the parent level as well.
             # [MQTT-4.7.1-1] [MQTT311-4.7.1-2]
-            if child.value is not None and (below == end or levels[below] == "#"):
-                yield child.value
+            if below == end or levels[below : below + 1] == ["#"]:
+                value = self._value(child)
+                if value is not None:
+                    yield value
             if below < end:
                 stack.append((child, self._candidates(child, levels[below]), below))
+
+    @staticmethod
+    def _descend(levels: Sequence[str], child: _Node[V], start: int) -> int:
+        """The level of the filter that judges the children of *child*.
+
+        Beyond its end when the filter does not match the path so far.
+        """
+        depth = child.depth
+        if depth > start:
+            path = child.path.split("/")
+            for index in range(start, depth):
+                if index == len(levels):
+                    return index + 1
+                level = levels[index]
+                if level == "#":
+                    return index
+                if level != "+" and level != path[index]:
+                    return len(levels) + 1
+        return depth
 
     @staticmethod
     def _candidates(node: _Node[V], level: str) -> Iterator[str]:
@@ -290,31 +362,32 @@ class TopicTree(_Tree[V]):
         return found
 
     def _pop_branch(self, head: str) -> list[V]:
-        node = self._root
-        path: list[tuple[_Node[V], str]] = []
         levels = head.split("/")
-        for depth, level in enumerate(levels):
-            path.append((node, level))
-            child = node.children.get(level)
-            if child is None:
-                return []
+        node = self._root
+        above: list[_Node[V]] = []
+        while node.depth < len(levels):
+            child = node.children.get(levels[node.depth])
             if not isinstance(child, _Node):
-                name = self._name(child)
-                if not _rest_matches([*levels, "#"], name.split("/"), depth):
+                name = "" if child is None else self._name(child)
+                if child is None or not f"{name}/".startswith(f"{head}/"):
                     return []
                 self.delete(name)
                 return [child]
+            above.append(node)
             node = child
+        if not f"{node.path}/".startswith(f"{head}/"):
+            return []
         found = _all_below(node)
-        parent, level = path.pop()
-        del parent.children[level]
+        node.live = False
+        parent = above.pop()
+        del parent.children[levels[parent.depth]]
         self._count -= len(found)
-        self._prune(parent, path)
+        self._prune(parent, above, levels)
         return found
 
     def clear(self) -> None:
         """Take out everything."""
-        self._root = _Node()
+        self._root = _Node("", 0)
         self._count = 0
 
 
@@ -334,9 +407,10 @@ class FilterTree(_Tree[V]):
         found: list[V] = []
         # [MQTT-4.7.2-1] [MQTT311-4.7.2-1]
         hidden = topic.startswith("$")
-        stack: list[tuple[_Node[V], int]] = [(self._root, 0)]
+        stack: list[_Node[V]] = [self._root]
         while stack:
-            node, depth = stack.pop()
+            node = stack.pop()
+            depth = node.depth
             get = node.children.get
             if depth or not hidden:
                 # [MQTT-4.7.1-1] [MQTT311-4.7.1-2]
@@ -351,9 +425,23 @@ class FilterTree(_Tree[V]):
             for level in (levels[depth], "+") if depth or not hidden else (levels[0],):
                 child = get(level)
                 if isinstance(child, _Node):
-                    stack.append((child, depth + 1))
+                    if self._leads_to(child, levels, depth + 1):
+                        stack.append(child)
                 elif child is not None and _rest_matches(
                     self._name(child).split("/"), levels, depth + 1
                 ):
                     found.append(child)
         return found
+
+    @staticmethod
+    def _leads_to(child: _Node[V], levels: Sequence[str], start: int) -> bool:
+        """Whether the path of *child* matches the topic from level *start* on."""
+        if child.depth == start:
+            return True
+        if child.depth > len(levels):
+            return False
+        path = child.path.split("/")
+        return all(
+            path[index] == "+" or path[index] == levels[index]
+            for index in range(start, child.depth)
+        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import tracemalloc
+from random import Random
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqttd.broker.topic_tree import FilterTree, TopicTree
@@ -88,6 +91,7 @@ def test_an_empty_tree_is_empty_again_after_use() -> None:
     assert not tree._root.children
 
 
+@settings(max_examples=500)
 @given(st.sets(TOPICS, max_size=20), CHANGES, FILTERS, st.integers(1, 5))
 def test_a_walk_survives_changes(
     names: set[str], changes: list[tuple[bool, str]], topic_filter: str, pace: int
@@ -118,6 +122,30 @@ def test_a_walk_survives_changes(
     for name in steady:
         if matches(topic_filter, name):
             assert found.count(name) == 1
+
+
+@settings(max_examples=300)
+@given(
+    st.sets(st.lists(st.sampled_from("ab"), min_size=1, max_size=6).map("/".join), min_size=4),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["#", "a/#", "+/+/#", "+/b/+"]),
+)
+def test_a_walk_finds_nothing_that_has_gone_from_nodes_that_have_gone(
+    names: set[str], random: Random, topic_filter: str
+) -> None:
+    tree = topics(*names)
+    walk = tree.match(topic_filter)
+    present = set(names)
+    found: list[str] = []
+    while (name_found := next(walk, None)) is not None:
+        assert name_found in present
+        found.append(name_found)
+        for name in random.sample(sorted(present), min(len(present), 3)):
+            tree.delete(name)
+            present.remove(name)
+    assert {name for name in present if matches(topic_filter, name)} <= set(found)
+    assert len(found) == len(set(found))
+    assert sorted(tree) == sorted(present)
 
 
 def test_a_walk_survives_the_growth_of_a_wide_level() -> None:
@@ -159,6 +187,26 @@ def test_names_of_very_many_levels() -> None:
     assert list(tree.match("+/" * 4999 + "+")) == [deep]
     assert tree.pop_matching(deep + "/#") == [deep, deep + "/b", deep + "/c"]
     assert not tree._root.children
+
+
+def test_long_paths_in_common_cost_no_more_than_their_names() -> None:
+    """Pairs of deep topics, and a topic from which others parted at each level."""
+    middle = "/x" * 120
+    pairs = [f"{number}{middle}/{end}" for number in range(300) for end in "ab"]
+    tracemalloc.start()
+    tree = topics(*pairs)
+    base = "long" + middle
+    tree.set(base)
+    parted = [base[: 4 + 2 * depth] + "/y" for depth in range(120)]
+    for name in parted:
+        tree.set(name)
+    assert sorted(tree.match("long/#")) == sorted([base, *parted])
+    for name in parted:
+        tree.delete(name)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1000 * len(pairs)
+    assert list(tree.match("long/#")) == [base]
 
 
 def test_levels_are_compared_character_by_character() -> None:
