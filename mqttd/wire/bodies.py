@@ -98,7 +98,7 @@ class BodyParser:
         if version == MQTT5:
             properties, position = self._properties(data, position, end, codec.CONNECT)
             _check_authentication(properties)
-        # [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4] and the like of 3.1.1: the order.
+        # The order: [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4]
         # [MQTT311-3.1.3-1] [MQTT311-3.1.3-3] [MQTT311-3.1.3-4]
         client_id, position = read_string(data, position, end)
         will = None
@@ -139,10 +139,9 @@ class BodyParser:
         level = data[position]
         version = level & ~BRIDGE_BIT
         bridge = level != version
-        if (name, version) not in _PROTOCOLS or (
-            bridge and version == MQTT5
-        ):  # [MQTT-3.1.2-2] [MQTT311-3.1.2-2]
+        if (name, version) not in _PROTOCOLS or (bridge and version == MQTT5):
             # 3.1.1 demands an answer, so the refusal is in its language.
+            # [MQTT-3.1.2-2] [MQTT311-3.1.2-2]
             self.version = MQTT311 if name == b"MQTT" else MQTT31
             raise ProtocolViolation(
                 ReasonCode.UNSUPPORTED_PROTOCOL_VERSION,
@@ -188,7 +187,8 @@ class BodyParser:
             allowed = 0x3F
         subscriptions: list[SubscriptionRequest] = []
         while position < end:
-            topic_filter, position = read_string(data, position, end)  # [MQTT-3.8.3-1]
+            # [MQTT-3.8.3-1] [MQTT311-3.8.3-1]
+            topic_filter, position = read_string(data, position, end)
             if position == end:
                 raise malformed("SUBSCRIBE is cut off")
             options = data[position]

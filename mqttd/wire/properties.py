@@ -124,6 +124,9 @@ def read_message_properties(
     if stop > end:
         raise malformed("properties run past the end of their packet")
     properties, left_out = _decode(data, start, stop, packet, maximum_user_properties)
+    # The bytes as they came: unaltered, and in their order.
+    # [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    # [MQTT-3.3.2-20] [MQTT-3.1.3-10]
     if left_out is None:
         return properties, data[start:stop], stop
     pieces = []
@@ -152,7 +155,7 @@ def _decode(
             raise malformed(f"property {name} does not belong in this packet")
         position += 1
         if kind == _PAIR:
-            # [MQTT-1.5.7-1] both strings; [MQTT-3.3.2-18] [MQTT-3.1.3-10] the order stays.
+            # [MQTT-1.5.7-1]
             first, position = read_string(data, position, end)
             second, position = read_string(data, position, end)
             pairs = values.get(name)
@@ -164,6 +167,7 @@ def _decode(
                     raise _too_many(maximum_user_properties)
             continue
         if kind == _STRING:
+            # [MQTT-3.3.2-13] [MQTT-3.3.2-19]
             value, position = read_string(data, position, end)
             if key == 0x08:
                 _check_response_topic(value)
