@@ -63,9 +63,11 @@ def number(
     absent: str = "",
 ) -> Any:
     """A number field; *absent* is the word that stands for None, if None may be."""
-    what = "a whole number" if float not in types else "a number"
-    if unit in (Unit.SECONDS, Unit.BYTES):
-        what += f" of {unit.value}"
+    whole = float not in types
+    what = {
+        Unit.SECONDS: f'a duration in {"whole " if whole else ""}seconds or such as "10s",',
+        Unit.BYTES: 'a size in bytes or such as "64KiB",',
+    }.get(unit, "a whole number" if whole else "a number")
     allowed = f"{what} {_between(least, most)}" + (f', or "{absent}"' if absent else "")
 
     def right(value: Any) -> bool:

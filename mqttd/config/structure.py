@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any
+from typing import Any, get_origin
 
 from attrs import Attribute, evolve, fields_dict, resolve_types
 from cattrs import Converter
@@ -102,7 +102,8 @@ class Reader:
                 values[name] = self._make(type(base), override, (*path, name), base) or base
         if "tls" in table:
             tls = self._fields(table["tls"], TLSSettings, (*path, "tls"))
-            values["tls"] = self._make(TLSSettings, tls, (*path, "tls"))
+            if isinstance(table["tls"], dict):
+                values["tls"] = self._make(TLSSettings, tls, (*path, "tls"))
         if "endpoint" not in own:
             self._problem((*path, "endpoint"), ': missing; for instance endpoint = "tcp:1883"')
         if "endpoint" not in values:
@@ -151,10 +152,19 @@ class Reader:
         elif "unit" in metadata:
             result = _measure(value, metadata["unit"], _is_rate(attribute))
         else:
-            result = self._converter.structure(value, attribute.type)  # type: ignore[arg-type]
+            result = self._structure(value, attribute.type)
         if attribute.validator is not None:
             attribute.validator(None, attribute, result)
         return result
+
+    def _structure(self, value: Any, kind: Any) -> Any:
+        container = get_origin(kind)
+        # The converter would take any iterable for a list, a text included.
+        if container in (tuple, dict) and not isinstance(
+            value, dict if container is dict else list
+        ):
+            raise TypeError("not a list or table")
+        return self._converter.structure(value, kind)
 
     def _make(self, kind: Any, values: dict[str, Any], path: Path, base: Any = None) -> Any:
         """A *kind* of *values*, which are right each, or None if not together."""

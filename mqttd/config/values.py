@@ -30,17 +30,13 @@ _RATE = re.compile(rf"({_NUMBER}\s*[A-Za-z]*)\s*/\s*([A-Za-z]+)(?:\s+burst\s+({_
 
 def parse_duration(text: str) -> float:
     """Seconds in "90", "1.5s", "5m" or "1h30m"."""
-    total: float = 0
-    rest = text.strip()
-    if not rest:
-        raise ValueError("empty")
-    while rest:
-        match = _PART.match(rest)
-        if match is None or (match[2] not in DURATIONS and (match[2] or match.end() < len(rest))):
-            raise ValueError(f"{text!r} is no duration")
-        total += _number(match[1]) * DURATIONS.get(match[2], 1)
-        rest = rest[match.end() :]
-    return _whole(total)
+    text = text.strip()
+    if re.fullmatch(_NUMBER, text):
+        return _number(text)
+    parts = [match.groups() for match in _PART.finditer(text)]
+    if _PART.sub("", text) or not parts or any(unit not in DURATIONS for _, unit in parts):
+        raise ValueError(f"{text!r} is no duration")
+    return _whole(sum(_number(number) * DURATIONS[unit] for number, unit in parts))
 
 
 def parse_size(text: str) -> float:

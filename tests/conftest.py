@@ -1,0 +1,70 @@
+"""What every test may use: the markers, and programs from outside.
+
+A test that needs a foreign client or broker asks for it by
+``program("mosquitto_pub")``. Without it the test is skipped and says how to get
+it; under CI (the variable ``CI`` is set) the same absence is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+#: Program -> how a person gets it.
+PROGRAMS = {
+    "mosquitto": "apt-get install mosquitto",
+    "mosquitto_pub": "apt-get install mosquitto-clients",
+    "mosquitto_sub": "apt-get install mosquitto-clients",
+    "node": "apt-get install nodejs",
+    "npm": "apt-get install npm",
+}
+
+#: Where MQTT.js is looked for, besides node_modules in the checkout.
+NODE_MODULES = "MQTTD_NODE_MODULES"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in (
+        "statement(*labels): the normative statements of the specifications that a test shows",
+        "slow: takes more than a few seconds; leave out with -m 'not slow'",
+    ):
+        config.addinivalue_line("markers", marker)
+
+
+def absent(what: str, remedy: str) -> None:
+    """End the test for want of *what*: a skip for people, a failure for CI."""
+    message = f"needs {what}: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def find_program(name: str) -> str:
+    """The path of the program *name*, or no test."""
+    # Debian keeps daemons where an ordinary user's PATH does not look.
+    path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
+    found = shutil.which(name, path=path)
+    if found is None:
+        absent(name, PROGRAMS.get(name, f"install {name}"))
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """``program(name)`` is the path of an external program."""
+    return find_program
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The folder in which npm installed ``mqtt``; set NODE_PATH to it."""
+    here = Path(__file__).parent.parent / "node_modules"
+    folder = Path(os.environ.get(NODE_MODULES, here))
+    if not (folder / "mqtt").is_dir():
+        absent("MQTT.js", f"npm install --no-save mqtt (or set {NODE_MODULES})")
+    return folder
