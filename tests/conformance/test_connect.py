@@ -1,0 +1,715 @@
+"""Sections 3.1 and 3.2: CONNECT and CONNACK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mqttd.interfaces import Challenge
+from mqttd.testing import VirtualBroker
+from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, ConnectReturnCode, ReasonCode
+from mqttd.wire.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Suback,
+    Subscribe,
+    SubscriptionRequest,
+    Will,
+)
+from mqttd.wire.serializer import serialize
+
+from .support import (
+    Rules,
+    all_versions,
+    broker_with,
+    connect_frame,
+    each_version,
+    expect_closed,
+    frame,
+    keep,
+    text,
+)
+
+ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def expect_refused(broker: VirtualBroker, version: int, data: bytes) -> Connack | None:
+    """Send *data* first: no session comes of it; the CONNACK, if there is one."""
+    client = broker.open(version)
+    client.send_bytes(data)
+    answers = client.take(Connack)
+    client.expect_nothing()
+    assert client.closed
+    assert not broker.broker.sessions
+    if not answers:
+        return None
+    (answer,) = answers
+    assert answer.reason != 0
+    assert not answer.session_present
+    return answer
+
+
+# --- first things first ---------------------------------------------------------
+
+
+@pytest.mark.statement("MQTT-3.1.0-1", "MQTT311-3.1.0-1", "MQTT-3.14.0-1")
+@all_versions
+@pytest.mark.parametrize("packet", [Pingreq(), Publish("t"), Subscribe(1, []), Disconnect()])
+def test_what_is_not_connect_first_closes_without_an_answer(
+    mqtt: VirtualBroker, version: int, packet: Any
+) -> None:
+    client = mqtt.open(version)
+    client.send(packet)
+    client.expect_nothing()
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.1.0-2", "MQTT311-3.1.0-2", "MQTT-3.2.0-2")
+@all_versions
+def test_a_second_connect_disconnects(mqtt: VirtualBroker, version: int) -> None:
+    client = mqtt.connect("twice", version)
+    client.send(Connect("twice", version))
+    expect_closed(client, ReasonCode.PROTOCOL_ERROR)  # and no second CONNACK
+
+
+@pytest.mark.statement("MQTT-3.1.2-1", "MQTT311-3.1.2-1")
+@each_version
+@pytest.mark.parametrize("name", ["MQTX", "mqtt", "", "MQTTT", "MQIsdp"])
+def test_another_protocol_name_is_not_served(mqtt: VirtualBroker, version: int, name: str) -> None:
+    client = mqtt.open(version)
+    client.send_bytes(connect_frame(version, 2, text("c"), name=name))
+    assert client.closed
+    assert not mqtt.broker.sessions
+    # Whatever the client is, it gets no success; the server may be silent.
+    answer = client.transport.take()
+    assert answer == b"" or (answer[0] == 0x20 and answer[3] in (0x01, 0x84))
+
+
+@pytest.mark.statement("MQTT-3.1.2-2", "MQTT311-3.1.2-2")
+def test_an_unknown_protocol_version_is_refused(mqtt: VirtualBroker) -> None:
+    older = expect_refused(mqtt, MQTT311, connect_frame(MQTT311, 2, text("c"), level=2))
+    assert older == Connack(False, ConnectReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
+    newer = expect_refused(mqtt, MQTT5, connect_frame(MQTT5, 2, text("c"), level=6))
+    assert newer is not None
+    assert newer.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
+
+
+@pytest.mark.statement("MQTT-3.1.2-2", "MQTT311-3.1.2-2")
+@all_versions
+def test_a_version_that_is_switched_off_is_refused(version: int) -> None:
+    name = {MQTT31: "allow_mqtt31", MQTT311: "allow_mqtt311", MQTT5: "allow_mqtt5"}[version]
+    client = broker_with(**{name: False}).connect("c", version)
+    assert client.connack is not None
+    assert client.connack.reason == (0x84 if version == MQTT5 else 1)
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.1.2-3", "MQTT311-3.1.2-3", "MQTT-3.1.4-1", "MQTT311-3.1.4-1")
+@each_version
+def test_the_reserved_connect_flag_is_checked(mqtt: VirtualBroker, version: int) -> None:
+    answer = expect_refused(mqtt, version, connect_frame(version, 3, text("c")))
+    if version == MQTT5:
+        assert answer is not None
+        assert answer.reason == ReasonCode.MALFORMED_PACKET
+    else:
+        assert answer is None
+
+
+# --- flags and payload -------------------------------------------------------------
+
+
+def will(version: int, topic: bytes = b"will", payload: bytes = b"gone") -> bytes:
+    return (b"\x00" if version == MQTT5 else b"") + text(topic) + text(payload)
+
+
+@pytest.mark.statement("MQTT-3.1.4-1", "MQTT311-3.1.4-1")
+@each_version
+@pytest.mark.parametrize(
+    ("flags", "payload"),
+    [
+        pytest.param(
+            0x06,
+            b"",
+            id="will flag, no will",
+            marks=pytest.mark.statement("MQTT-3.1.2-9", "MQTT311-3.1.2-9"),
+        ),
+        pytest.param(
+            0x0A,
+            b"",
+            id="will QoS 1, no will flag",
+            marks=pytest.mark.statement("MQTT-3.1.2-11", "MQTT311-3.1.2-11", "MQTT311-3.1.2-13"),
+        ),
+        pytest.param(
+            0x22,
+            b"",
+            id="will retain, no will flag",
+            marks=pytest.mark.statement("MQTT-3.1.2-13", "MQTT311-3.1.2-11", "MQTT311-3.1.2-15"),
+        ),
+        pytest.param(
+            0x1E,
+            "will",
+            id="will QoS 3",
+            marks=pytest.mark.statement("MQTT-3.1.2-12", "MQTT311-3.1.2-14"),
+        ),
+        pytest.param(
+            0x02,
+            "will",
+            id="will, no will flag",
+            marks=pytest.mark.statement("MQTT311-3.1.2-11"),
+        ),
+        pytest.param(
+            0x02,
+            text("user"),
+            id="user name, no flag",
+            marks=pytest.mark.statement("MQTT-3.1.2-16", "MQTT311-3.1.2-18"),
+        ),
+        pytest.param(
+            0x82,
+            b"",
+            id="user name flag, no user name",
+            marks=pytest.mark.statement("MQTT-3.1.2-17", "MQTT311-3.1.2-19"),
+        ),
+        pytest.param(
+            0x82,
+            text("user") + text("secret"),
+            id="password, no flag",
+            marks=pytest.mark.statement("MQTT-3.1.2-18", "MQTT311-3.1.2-20"),
+        ),
+        pytest.param(
+            0xC2,
+            text("user"),
+            id="password flag, no password",
+            marks=pytest.mark.statement("MQTT-3.1.2-19", "MQTT311-3.1.2-21"),
+        ),
+        pytest.param(
+            0x06,
+            text(b"\xff") + text("gone"),
+            id="will topic not UTF-8",
+            marks=pytest.mark.statement("MQTT-3.1.3-11", "MQTT311-3.1.3-10"),
+        ),
+        pytest.param(
+            0x82,
+            text(b"us\xede"),
+            id="user name not UTF-8",
+            marks=pytest.mark.statement("MQTT-3.1.3-12", "MQTT311-3.1.3-11"),
+        ),
+    ],
+)
+def test_flags_and_payload_must_agree(
+    mqtt: VirtualBroker, version: int, flags: int, payload: bytes | str
+) -> None:
+    if isinstance(payload, str):
+        payload = will(version)
+    elif flags == 0x06 and payload and version == MQTT5:
+        payload = b"\x00" + payload
+    answer = expect_refused(mqtt, version, connect_frame(version, flags, text("c"), payload))
+    if version == MQTT5:
+        assert answer is not None
+        assert answer.reason in (ReasonCode.MALFORMED_PACKET, ReasonCode.PROTOCOL_ERROR)
+    else:
+        assert answer is None
+
+
+@pytest.mark.statement("MQTT311-3.1.2-22")
+def test_a_password_needs_a_user_name_in_311(mqtt: VirtualBroker) -> None:
+    data = connect_frame(MQTT311, 0x42, text("c"), text("secret"))
+    assert expect_refused(mqtt, MQTT311, data) is None
+    assert mqtt.connect("c", MQTT5, password=b"secret").connack == mqtt.connect("d").connack
+
+
+@pytest.mark.statement("MQTT-3.1.3-1", "MQTT311-3.1.3-1", "MQTT-3.1.2-9", "MQTT311-3.1.2-9")
+@each_version
+def test_payload_fields_are_taken_in_their_order(version: int) -> None:
+    broker = broker_with(users={"user": "secret", "reader": "secret"})
+    reader = broker.connect("reader", user_name="reader", password=b"secret")
+    reader.subscribe("#")
+    client = broker.open(version)
+    payload = text("c") + will(version) + text("user") + text("secret")
+    client.send_bytes(connect_frame(version, 0xC6, payload))
+    client.expect(Connack, reason=0)
+    assert list(broker.broker.connections) == ["reader", "c"]
+    client.drop()
+    reader.expect(Publish, topic="will", payload=b"gone")
+
+
+@pytest.mark.statement("MQTT-3.1.3-3", "MQTT311-3.1.3-3", "MQTT311-3.1.4-1")
+@each_version
+def test_a_missing_client_id_is_malformed(mqtt: VirtualBroker, version: int) -> None:
+    answer = expect_refused(mqtt, version, connect_frame(version, 2))
+    assert answer is None or answer.reason == ReasonCode.MALFORMED_PACKET
+    assert (answer is None) is (version == MQTT311)
+
+
+@pytest.mark.statement("MQTT-3.1.3-4", "MQTT311-3.1.3-4")
+@each_version
+@pytest.mark.parametrize("client_id", [b"\xff", b"\xed\xa0\x80", b"a\0b"])
+def test_a_client_id_is_utf8(mqtt: VirtualBroker, version: int, client_id: bytes) -> None:
+    expect_refused(mqtt, version, connect_frame(version, 2, text(client_id)))
+
+
+@pytest.mark.statement("MQTT-3.1.3-5", "MQTT311-3.1.3-5")
+@all_versions
+def test_alphanumeric_client_ids_up_to_23_bytes_are_taken(
+    mqtt: VirtualBroker, version: int
+) -> None:
+    ids = [ALPHABET[i : i + 23] for i in range(0, len(ALPHABET), 23)] + ["a", "Z", "0"]
+    clients = [mqtt.connect(client_id, version) for client_id in ids]
+    assert all(client.connack == clients[0].connack for client in clients)
+    assert clients[0].connack is not None
+    assert clients[0].connack.reason == 0
+    assert list(mqtt.broker.connections) == ids
+
+
+@pytest.mark.statement("MQTT-3.1.3-6", "MQTT-3.1.3-7", "MQTT-3.2.2-16")
+def test_an_empty_client_id_is_replaced_and_told(mqtt: VirtualBroker) -> None:
+    first, second = mqtt.connect(""), mqtt.connect("")
+    assert first.connack is not None
+    assert second.connack is not None
+    name = first.connack.properties["assigned_client_identifier"]
+    assert name
+    assert name != second.connack.properties["assigned_client_identifier"]
+    assert not first.closed
+    # It is a client id like any other: whoever brings it takes the session over.
+    mqtt.connect(name, clean_start=False)
+    expect_closed(first, ReasonCode.SESSION_TAKEN_OVER)
+    assert not second.closed
+
+
+@pytest.mark.statement("MQTT-3.2.2-16")
+def test_a_client_that_names_itself_is_not_named(mqtt: VirtualBroker) -> None:
+    client = mqtt.connect("myself")
+    assert client.connack is not None
+    assert "assigned_client_identifier" not in client.connack.properties
+
+
+@pytest.mark.statement("MQTT311-3.1.3-6")
+def test_empty_client_ids_are_different_clients_in_311(mqtt: VirtualBroker) -> None:
+    first, second = mqtt.connect("", MQTT311), mqtt.connect("", MQTT311)
+    assert first.connack == second.connack == Connack(False, 0)
+    first.subscribe("t")
+    second.publish("t", b"to the other")
+    first.expect(Publish, payload=b"to the other")
+    second.expect_nothing()
+
+
+@pytest.mark.statement("MQTT311-3.1.3-7", "MQTT311-3.1.3-8")
+def test_an_empty_client_id_needs_a_clean_session_in_311(mqtt: VirtualBroker) -> None:
+    client = mqtt.connect("", MQTT311, clean_start=False)
+    assert client.connack == Connack(False, ConnectReturnCode.IDENTIFIER_REJECTED)
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.1.3-8", "MQTT311-3.1.3-9")
+@each_version
+@pytest.mark.parametrize("client_id", ["", "x" * 24])
+def test_a_refused_client_id_closes_the_connection(version: int, client_id: str) -> None:
+    broker = broker_with(zero_length_client_id=False, maximum_client_id_length=23)
+    client = broker.connect(client_id, version)
+    assert client.connack is not None
+    refused = ReasonCode.CLIENT_IDENTIFIER_NOT_VALID if version == MQTT5 else 2
+    assert client.connack.reason == refused
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.1.3-2", "MQTT311-3.1.3-2")
+@each_version
+def test_state_goes_by_client_id(mqtt: VirtualBroker, version: int) -> None:
+    for name in ("one", "two"):
+        client = mqtt.connect(name, version, **keep(version))
+        client.subscribe(f"for/{name}", qos=1)
+        client.disconnect()
+    mqtt.publish("for/one", b"1", qos=1)
+    two = mqtt.connect("two", version, **keep(version))
+    two.expect_nothing()
+    one = mqtt.connect("one", version, **keep(version))
+    one.expect(Publish, topic="for/one")
+
+
+# --- who may come in --------------------------------------------------------------
+
+
+@pytest.mark.statement("MQTT-3.1.4-2", "MQTT-3.2.2-6", "MQTT-3.2.2-7", "MQTT-4.13.2-1")
+@pytest.mark.statement("MQTT311-3.2.2-4", "MQTT311-3.2.2-5")
+@each_version
+@pytest.mark.parametrize("password", [b"wrong", b"", None])
+def test_a_wrong_password_closes_the_connection(version: int, password: bytes | None) -> None:
+    broker = broker_with(users={"user": "secret"})
+    right = broker.connect("c", version, user_name="user", password=b"secret", **keep(version))
+    right.disconnect()
+    wrong = broker.connect("c", version, user_name="user", password=password, **keep(version))
+    assert wrong.connack is not None
+    assert wrong.connack.reason == (0x86 if version == MQTT5 else 4)
+    assert not wrong.connack.session_present  # although there is a session
+    wrong.expect_nothing()
+    assert wrong.closed_reason == "closed"
+
+
+@pytest.mark.statement("MQTT-3.1.4-2")
+def test_a_will_that_may_not_be_published_closes_the_connection() -> None:
+    broker = broker_with(authorizer=Rules(("publish", "secret/will")))
+    client = broker.connect("c", will=Will("secret/will", b""))
+    assert client.connack is not None
+    assert client.connack.reason == ReasonCode.NOT_AUTHORIZED
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.1.4-3", "MQTT311-3.1.4-2", "MQTT-4.13.2-1")
+@all_versions
+def test_the_old_connection_of_a_client_id_is_closed(mqtt: VirtualBroker, version: int) -> None:
+    old = mqtt.connect("same", version)
+    new = mqtt.connect("same", version)
+    expect_closed(old, ReasonCode.SESSION_TAKEN_OVER)
+    new.send(Pingreq())
+    new.expect(Pingresp)
+
+
+@pytest.mark.statement("MQTT-3.1.4-5", "MQTT311-3.1.4-4", "MQTT-3.2.0-2")
+@all_versions
+def test_connect_is_acknowledged_once(mqtt: VirtualBroker, version: int) -> None:
+    client = mqtt.connect("c", version)
+    assert client.connack is not None
+    assert client.connack.reason == 0
+    client.send(Pingreq())
+    mqtt.advance(60)
+    client.expect(Pingresp)
+    client.expect_nothing()
+
+
+@pytest.mark.statement("MQTT-3.1.4-6", "MQTT311-3.1.4-5")
+@each_version
+def test_what_follows_a_refused_connect_is_not_processed(version: int) -> None:
+    broker = broker_with(users={"user": "secret"})
+    reader = broker.connect("reader", user_name="user", password=b"secret")
+    reader.subscribe("#")
+    client = broker.open(version)
+    client.send(
+        Connect("c", version, user_name="user", password=b"wrong"),
+        Publish("t", b"smuggled", retain=True),
+        Pingreq(),
+    )
+    assert client.expect(Connack).reason != 0
+    expect_closed(client)
+    reader.expect_nothing()
+    reader.subscribe("t")
+    reader.expect_nothing()
+
+
+@pytest.mark.statement("MQTT-3.2.0-1", "MQTT311-3.2.0-1")
+@each_version
+def test_connack_comes_first(mqtt: VirtualBroker, version: int) -> None:
+    client = mqtt.connect("c", version, **keep(version))
+    client.subscribe("t", qos=1)
+    client.drop()
+    mqtt.publish("t", b"waited", qos=1)
+    client = mqtt.open(version)
+    # All in one piece, with a message waiting: the order of the answers holds.
+    fields = keep(version)
+    expiry = fields.pop("session_expiry_interval", None)
+    block = {"session_expiry_interval": expiry} if expiry is not None else {}
+    client.send(
+        Connect("c", version, properties=block, **fields),  # type: ignore[arg-type]
+        Subscribe(1, [SubscriptionRequest("u")]),
+        Pingreq(),
+    )
+    client.expect(Connack, reason=0, session_present=True)
+    client.expect(Publish, payload=b"waited")
+    client.expect(Suback)
+    client.expect(Pingresp)
+
+
+@pytest.mark.statement("MQTT-3.2.0-1")
+@pytest.mark.parametrize("size", [1, 2, 5, 10])
+def test_nothing_is_sent_where_connack_does_not_fit(mqtt: VirtualBroker, size: int) -> None:
+    client = mqtt.connect("c", maximum_packet_size=size)
+    client.send(Pingreq())
+    client.expect_nothing()
+    assert client.connack is None
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.2.2-1")
+@each_version
+def test_reserved_connack_flags_are_zero(mqtt: VirtualBroker, version: int) -> None:
+    for present in (0, 1):
+        client = mqtt.open(version)
+        fields = keep(version)
+        expiry = fields.pop("session_expiry_interval", 0)
+        block = b"\x11" + expiry.to_bytes(4, "big") if version == MQTT5 else b""
+        client.send_bytes(connect_frame(version, 0, text("c"), block=block))
+        data = client.transport.take()
+        assert data[0] == 0x20
+        assert data[2] == present
+
+
+# --- session present ---
+
+
+@pytest.mark.statement("MQTT-3.2.2-2", "MQTT311-3.2.2-1", "MQTT-3.1.2-4", "MQTT311-3.1.2-6")
+@each_version
+def test_a_clean_start_has_no_session_present(mqtt: VirtualBroker, version: int) -> None:
+    mqtt.connect("c", version, **keep(version)).disconnect()
+    client = mqtt.connect("c", version, clean_start=True)
+    assert client.connack is not None
+    assert client.connack.session_present is False
+
+
+@pytest.mark.statement("MQTT-3.2.2-3", "MQTT311-3.2.2-2", "MQTT311-3.2.2-3")
+@each_version
+def test_session_present_says_whether_there_was_one(mqtt: VirtualBroker, version: int) -> None:
+    for expected in (False, True, True):
+        client = mqtt.connect("c", version, **keep(version))
+        assert client.connack is not None
+        assert client.connack.reason == 0
+        assert client.connack.session_present is expected
+        client.drop()
+
+
+# --- refusals ---
+
+
+@pytest.mark.statement("MQTT-3.2.2-8", "MQTT-3.2.2-7", "MQTT-3.2.2-6", "MQTT-4.13.2-1")
+@pytest.mark.parametrize(
+    ("settings", "fields", "reason"),
+    [
+        ({"allow_mqtt5": False}, {}, ReasonCode.UNSUPPORTED_PROTOCOL_VERSION),
+        ({"server_reference": "other:1883"}, {}, ReasonCode.USE_ANOTHER_SERVER),
+        (
+            {"server_reference": "other:1883", "server_moved": True},
+            {},
+            ReasonCode.SERVER_MOVED,
+        ),
+        (
+            {"user_name_as_client_id": True, "maximum_client_id_length": 23},
+            {"user_name": "u" * 24},
+            ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+        ),
+        ({"users": {}}, {"user_name": "who"}, ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        ({}, {"authentication_method": "?"}, ReasonCode.BAD_AUTHENTICATION_METHOD),
+        (
+            {"maximum_topic_levels": 2},
+            {"will": Will("a/b/c", b"")},
+            ReasonCode.TOPIC_NAME_INVALID,
+        ),
+    ],
+)
+def test_refusals_carry_a_connect_reason_code_and_close(
+    settings: dict[str, Any], fields: dict[str, Any], reason: ReasonCode
+) -> None:
+    client = broker_with(**settings).connect("c", **fields)
+    assert client.connack is not None  # and the parser takes the code for CONNACK
+    assert client.connack.reason == reason
+    assert not client.connack.session_present
+    client.expect_nothing()
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT311-3.2.2-6")
+def test_311_closes_silently_where_no_return_code_fits(mqtt: VirtualBroker) -> None:
+    # Will QoS 3 is neither a version, an id, a user nor a right.
+    assert expect_refused(mqtt, MQTT311, connect_frame(MQTT311, 0x1E, text("c"))) is None
+
+
+@pytest.mark.statement("MQTT-3.2.2-19", "MQTT-3.1.2-24")
+def test_a_reason_string_is_left_out_where_it_does_not_fit() -> None:
+    broker = broker_with(users={})
+    told = broker.connect("c", user_name="who")
+    assert told.connack is not None
+    assert told.connack.properties["reason_string"]
+    client = broker.connect("c", user_name="who", maximum_packet_size=10)
+    assert client.connack == Connack(False, ReasonCode.BAD_USER_NAME_OR_PASSWORD)
+
+
+@pytest.mark.statement("MQTT-3.2.2-20")
+def test_connack_has_no_user_properties_that_do_not_fit(mqtt: VirtualBroker) -> None:
+    client = mqtt.connect("c", maximum_packet_size=40, user_property=[("a", "b" * 60)])
+    assert client.connack is not None
+    assert "user_property" not in client.connack.properties
+    assert len(serialize(client.connack, MQTT5)) <= 40
+
+
+# --- what the server offers ---
+
+
+@pytest.mark.statement("MQTT-3.2.2-9")
+@pytest.mark.parametrize("maximum", [0, 1, 2])
+def test_the_maximum_qos_is_announced(maximum: int) -> None:
+    client = broker_with(maximum_qos=maximum).connect("c")
+    assert client.connack is not None
+    assert client.connack.properties.get("maximum_qos", 2) == maximum
+
+
+@pytest.mark.statement("MQTT-3.2.2-10")
+@pytest.mark.parametrize("maximum", [0, 1])
+def test_subscriptions_may_ask_for_more_than_the_maximum_qos(maximum: int) -> None:
+    client = broker_with(maximum_qos=maximum).connect("c")
+    requests = [SubscriptionRequest(f"t/{qos}", qos) for qos in (0, 1, 2)]
+    suback = client.subscribe(*requests)
+    assert suback.reasons == [min(qos, maximum) for qos in (0, 1, 2)]
+
+
+@pytest.mark.statement("MQTT-3.2.2-11")
+def test_a_publish_above_the_maximum_qos_disconnects() -> None:
+    client = broker_with(maximum_qos=1).connect("c")
+    client.send(Publish("t", qos=2, packet_id=1))
+    expect_closed(client, ReasonCode.QOS_NOT_SUPPORTED)
+
+
+@pytest.mark.statement("MQTT-3.2.2-12")
+@each_version
+def test_a_will_above_the_maximum_qos_is_refused(version: int) -> None:
+    client = broker_with(maximum_qos=1).connect("c", version, will=Will("w", b"", qos=2))
+    assert client.connack is not None
+    assert client.connack.reason == (ReasonCode.QOS_NOT_SUPPORTED if version == MQTT5 else 3)
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.2.2-13")
+@each_version
+def test_a_retained_will_is_refused_where_nothing_is_retained(version: int) -> None:
+    client = broker_with(retain_available=False).connect(
+        "c", version, will=Will("w", b"", retain=True)
+    )
+    assert client.connack is not None
+    assert client.connack.reason == (ReasonCode.RETAIN_NOT_SUPPORTED if version == MQTT5 else 3)
+    assert client.closed
+
+
+@pytest.mark.statement("MQTT-3.2.2-14")
+def test_a_retained_publish_disconnects_where_nothing_is_retained() -> None:
+    client = broker_with(retain_available=False).connect("c")
+    assert client.connack is not None
+    assert client.connack.properties["retain_available"] == 0
+    client.send(Publish("t", b"keep", retain=True))
+    expect_closed(client, ReasonCode.RETAIN_NOT_SUPPORTED)
+
+
+@pytest.mark.statement("MQTT-3.2.2-15")
+@each_version
+def test_a_packet_above_the_maximum_packet_size_disconnects(version: int) -> None:
+    broker = broker_with(maximum_packet_size=100)
+    client = broker.connect("c", version)
+    if client.connack is not None and version == MQTT5:
+        assert client.connack.properties["maximum_packet_size"] == 100
+    fits = frame(0x30, text("t"), b"\x00", bytes(94))
+    assert len(fits) == 100
+    client.send_bytes(fits)
+    assert not client.closed
+    client.send_bytes(frame(0x30, text("t"), b"\x00", bytes(95)))
+    expect_closed(client, ReasonCode.PACKET_TOO_LARGE)
+
+
+@pytest.mark.statement("MQTT-3.2.2-17", "MQTT-3.3.2-9")
+def test_an_alias_above_the_maximum_disconnects() -> None:
+    client = broker_with(topic_alias_maximum=3).connect("c")
+    assert client.connack is not None
+    assert client.connack.properties["topic_alias_maximum"] == 3
+    client.publish("t", topic_alias=3)
+    assert not client.closed
+    client.send(Publish("t", properties={"topic_alias": 4}))
+    expect_closed(client, ReasonCode.TOPIC_ALIAS_INVALID)
+
+
+@pytest.mark.statement("MQTT-3.2.2-18")
+def test_any_alias_disconnects_where_there_are_none() -> None:
+    client = broker_with(topic_alias_maximum=0).connect("c")
+    assert client.connack is not None
+    assert "topic_alias_maximum" not in client.connack.properties
+    client.send(Publish("t", properties={"topic_alias": 1}))
+    expect_closed(client, ReasonCode.TOPIC_ALIAS_INVALID)
+
+
+@pytest.mark.statement("MQTT-3.1.2-28")
+@pytest.mark.parametrize(("asked", "told"), [({}, False), (0, False), (1, True)])
+def test_response_information_is_for_those_who_ask(asked: Any, told: bool) -> None:
+    broker = broker_with(response_information="replies/")
+    fields = {"request_response_information": asked} if asked != {} else {}
+    client = broker.connect("c", **fields)
+    assert client.connack is not None
+    assert ("response_information" in client.connack.properties) is told
+
+
+# --- keep alive ---
+
+
+@pytest.mark.statement("MQTT-3.1.2-22", "MQTT-3.2.2-22", "MQTT311-3.1.2-24")
+@all_versions
+def test_silence_closes_after_one_and_a_half_keep_alives(mqtt: VirtualBroker, version: int) -> None:
+    reader = mqtt.connect("reader")
+    reader.subscribe("will")
+    client = mqtt.connect("c", version, keep_alive=10, will=Will("will", b"lost"))
+    assert client.connack is not None
+    assert "server_keep_alive" not in client.connack.properties
+    mqtt.advance(14)
+    client.send(Pingreq())
+    client.expect(Pingresp)
+    mqtt.advance(14.9)
+    client.expect_nothing()
+    assert not client.closed
+    mqtt.advance(1.1)
+    expect_closed(client, ReasonCode.KEEP_ALIVE_TIMEOUT)
+    reader.expect(Publish, payload=b"lost")  # as if the network had failed
+
+
+@pytest.mark.statement("MQTT-3.1.2-22", "MQTT311-3.1.2-24")
+@each_version
+def test_any_packet_counts_against_silence_and_zero_switches_it_off(
+    mqtt: VirtualBroker, version: int
+) -> None:
+    busy = mqtt.connect("busy", version, keep_alive=10)
+    idle = mqtt.connect("idle", version, keep_alive=0)
+    for _ in range(10):
+        mqtt.advance(12)
+        busy.publish("t")
+    mqtt.advance(100_000)
+    assert busy.closed
+    assert not idle.closed
+
+
+@pytest.mark.statement("MQTT-3.1.2-21", "MQTT-3.2.2-21")
+@pytest.mark.parametrize("asked", [0, 100])
+def test_a_server_keep_alive_is_in_force(asked: int) -> None:
+    broker = broker_with(maximum_keep_alive=10)
+    client = broker.connect("c", keep_alive=asked)
+    assert client.connack is not None
+    assert client.connack.properties["server_keep_alive"] == 10
+    broker.advance(14.9)
+    assert not client.closed
+    broker.advance(1.1)
+    expect_closed(client, ReasonCode.KEEP_ALIVE_TIMEOUT)
+
+
+# --- enhanced authentication under way ---
+
+
+class Asking:
+    """A method that asks without end."""
+
+    name = "ask"
+
+    def start(self, credentials: Any) -> Any:
+        return self
+
+    def respond(self, data: bytes | None) -> Challenge:
+        return Challenge(b"?")
+
+
+@pytest.mark.statement("MQTT-3.1.2-30")
+@pytest.mark.parametrize(
+    "packet", [Publish("t", b"early"), Pingreq(), Subscribe(1, [SubscriptionRequest("t")])]
+)
+def test_only_auth_and_disconnect_before_connack(packet: Any) -> None:
+    broker = broker_with(methods=[Asking()])
+    reader = broker.connect("reader")
+    reader.subscribe("t")
+    client = broker.connect("c", authentication_method="ask")
+    client.received.clear()  # AUTH
+    client.send(packet)
+    # Not in; the reason may be told by CONNACK alone.
+    assert client.expect(Connack).reason == ReasonCode.PROTOCOL_ERROR
+    expect_closed(client)
+    reader.expect_nothing()
