@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IConsumer, IProtocol, IReactorTime, ITCPTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,7 +27,7 @@ class MemoryTransport:
     """The server's end of a connection, and by its last methods the client's."""
 
     def __init__(
-        self, clock: IReactorTime, peer: IAddress, host: IAddress, buffer_size: int = 65_536
+        self, clock: IReactorTime, peer: IPv4Address, host: IPv4Address, buffer_size: int = 65_536
     ) -> None:
         """*buffer_size*: bytes that may wait before the producer is paused."""
         self.protocol: IProtocol | None = None
@@ -103,10 +104,10 @@ class MemoryTransport:
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> IPv4Address:
         return self._peer
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> IPv4Address:
         return self._host
 
     def getTcpNoDelay(self) -> bool:

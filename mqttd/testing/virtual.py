@@ -264,7 +264,7 @@ class VirtualClient:
 
     def take(self, packet_type: type[P], **fields: Any) -> list[P]:
         """Take all packets of *packet_type* with *fields*, wherever they stand."""
-        found = [
+        found: list[Any] = [
             packet
             for packet in self.received
             if isinstance(packet, packet_type)
