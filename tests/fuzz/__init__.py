@@ -1,0 +1,1 @@
+"""Fuzzers: commands of their own, not part of the test run."""
