@@ -188,6 +188,13 @@ class Connection:
         elif self.state is not State.CLOSED:
             handshake.refuse_violation(self, violation)
 
+    def failed(self) -> None:
+        """Something of ours broke while handling a packet."""
+        if self.state is State.CONNECTED:
+            self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "an error of the server", "error")
+        else:
+            self.refuse(ReasonCode.UNSPECIFIED_ERROR, "an error of the server", "error")
+
     def connection_lost(self, reason: str) -> None:
         """The network connection is gone; *reason* is a metrics label."""
         self.end(reason)

@@ -1,0 +1,161 @@
+"""Token buckets: how much may pass, and how long to wait when it was too much.
+
+The protocol asks; nothing here waits or pauses by itself. The bucket is
+emqttd's: debt is paid by waiting, and what flows in during the pause belongs to
+the pause, so that the configured rate is held exactly over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mqttd.settings import ConnectionLimits, Rate, SharedLimits
+
+
+class TokenBucket:
+    """*rate* units per second on average, *burst* at once after a rest.
+
+    *rate* and *burst* may be changed at any time.
+    """
+
+    __slots__ = ("_seconds", "_since", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: Rate, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self.change(rate)
+        self._tokens = self.burst
+        self._since = seconds()
+
+    def change(self, rate: Rate) -> None:
+        """Take *rate* from now on; what has been saved is kept, up to its burst."""
+        self.rate = rate.rate
+        self.burst = rate.burst or rate.rate
+        self._tokens = min(getattr(self, "_tokens", self.burst), self.burst)
+
+    @property
+    def is_full(self) -> bool:
+        """Nobody has taken anything for long: nothing is lost by forgetting it."""
+        saved = self._tokens + self.rate * (self._seconds() - self._since)
+        return saved >= self.burst
+
+    def take(self, amount: float) -> float:
+        """Take *amount*; seconds to wait before the next may pass, 0 for none."""
+        now = self._seconds()
+        tokens = min(self.burst, self._tokens + self.rate * (now - self._since))
+        if tokens >= amount:
+            self._tokens = tokens - amount
+            self._since = now
+            return 0.0
+        # Several who share the bucket may be in debt at once: each waits behind
+        # what the others owe, since the clock stands at the end of their pause.
+        pause = (amount - tokens) / self.rate
+        self._tokens = 0.0
+        self._since = now + pause
+        return pause
+
+
+class Limiter:
+    """The buckets of one connection: its own, its address's, its user's."""
+
+    __slots__ = ("bytes", "messages")
+
+    def __init__(self) -> None:
+        self.bytes: list[TokenBucket] = []
+        self.messages: list[TokenBucket] = []
+
+    def add(self, bytes: TokenBucket | None, messages: TokenBucket | None) -> None:
+        """Be limited by these as well."""
+        if bytes is not None:
+            self.bytes.append(bytes)
+        if messages is not None:
+            self.messages.append(messages)
+
+    def take_bytes(self, amount: int) -> float:
+        """Seconds to pause reading after *amount* bytes were read."""
+        return max((bucket.take(amount) for bucket in self.bytes), default=0.0)
+
+    def take_message(self) -> float:
+        """Seconds to pause reading after one PUBLISH."""
+        return max((bucket.take(1) for bucket in self.messages), default=0.0)
+
+
+Pair = tuple[TokenBucket | None, TokenBucket | None]
+
+
+class SharedBuckets:
+    """The buckets that all connections of a user, or of an address, share."""
+
+    #: Names kept before those that nobody has used for long are forgotten.
+    ROOM = 10_000
+
+    def __init__(
+        self, bytes: Rate | None, messages: Rate | None, seconds: Callable[[], float]
+    ) -> None:
+        self._rates = (bytes, messages)
+        self._seconds = seconds
+        self._pairs: dict[str, Pair] = {}
+        self._room = self.ROOM
+
+    @property
+    def is_needed(self) -> bool:
+        return self._rates != (None, None)
+
+    def of(self, name: str) -> Pair:
+        """The buckets of *name*."""
+        pair = self._pairs.get(name)
+        if pair is None:
+            if len(self._pairs) >= self._room:
+                self._forget()
+            bytes, messages = self._rates
+            pair = self._pairs[name] = (
+                TokenBucket(bytes, self._seconds) if bytes is not None else None,
+                TokenBucket(messages, self._seconds) if messages is not None else None,
+            )
+        return pair
+
+    def _forget(self) -> None:
+        # A full bucket is as good as a new one. Doubling keeps the scans rare.
+        self._pairs = {
+            name: pair
+            for name, pair in self._pairs.items()
+            if any(bucket is not None and not bucket.is_full for bucket in pair)
+        }
+        self._room = max(self.ROOM, 2 * len(self._pairs))
+
+
+class Limits:
+    """Makes the limiters of a broker's connections; one per broker."""
+
+    def __init__(self, settings: SharedLimits, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._users = SharedBuckets(
+            settings.user_inbound_bytes, settings.user_inbound_messages, seconds
+        )
+        self._addresses = SharedBuckets(
+            settings.address_inbound_bytes, settings.address_inbound_messages, seconds
+        )
+
+    def bucket(self, rate: Rate | None) -> TokenBucket | None:
+        return None if rate is None else TokenBucket(rate, self._seconds)
+
+    def for_connection(self, limits: ConnectionLimits, address: str) -> Limiter | None:
+        """The limiter of a new connection; None when it has no limit."""
+        if (
+            limits.inbound_bytes is None
+            and limits.inbound_messages is None
+            and not self._addresses.is_needed
+        ):
+            return None
+        limiter = Limiter()
+        limiter.add(self.bucket(limits.inbound_bytes), self.bucket(limits.inbound_messages))
+        if self._addresses.is_needed:
+            limiter.add(*self._addresses.of(address))
+        return limiter
+
+    def join_user(self, limiter: Limiter | None, user: str | None) -> Limiter | None:
+        """The limiter of a connection that has turned out to be *user*'s."""
+        if user is None or not self._users.is_needed:
+            return limiter
+        limiter = limiter or Limiter()
+        limiter.add(*self._users.of(user))
+        return limiter
