@@ -241,7 +241,7 @@ class Parser(BodyParser):
         (0, 0) when more bytes are needed.
         """
         stop = start + min(held, _LONGEST_HEADER)
-        if held < _LONGEST_HEADER and data[stop - 1] >= 0x80:
+        if held < _LONGEST_HEADER and min(data[start + 2 : stop], default=0x80) >= 0x80:
             return 0, 0
         return read_variable_byte_integer(data, start + 1, stop)
 

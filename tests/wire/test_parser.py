@@ -307,6 +307,13 @@ def test_item3_a_packet_over_the_limit_is_refused_on_its_header(version: int) ->
     assert parser.pending == 0
 
 
+@pytest.mark.parametrize("behind", ["", "00", "96", "9696"])
+def test_item3_the_length_is_judged_whatever_comes_behind_it(behind: str) -> None:
+    parser = connected(maximum_packet_size=100)
+    refused = violation(parser, bytes.fromhex("30 E0 21" + behind))
+    assert refused.reason == ReasonCode.PACKET_TOO_LARGE
+
+
 def test_item3_an_oversized_connect_is_refused_before_its_body() -> None:
     parser = Parser(1000)
     assert violation(parser, b"\x10\xff\xff\xff\x7f").reason == ReasonCode.PACKET_TOO_LARGE
