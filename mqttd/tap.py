@@ -54,6 +54,7 @@ class Options(usage.Options, AuthOptionMixin):
         self["listen"] = []
         self["credCheckers"] = []
         self.settings = BrokerSettings()
+        self.checkers: list[Any] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this endpoint, such as tcp:1883; may be repeated."""
@@ -71,6 +72,7 @@ class Options(usage.Options, AuthOptionMixin):
         try:
             self.settings = self.load()
             self._check_endpoints()
+            self.checkers = make_checkers(self)
         except ConfigError as error:
             # Not a UsageError: the lines matter, and not the whole help text.
             print("\n".join(error.lines()), file=sys.stderr)
@@ -151,7 +153,7 @@ def makeService(options: Options) -> Any:
     broker = MQTTBroker(
         reactor,
         options.settings,
-        checkers=make_checkers(options),
+        checkers=options.checkers,
         reload=lambda: take_log_settings(options.load()),
     )
     broker.on_start_failure = lambda error: reactor.stop()
