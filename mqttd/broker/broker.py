@@ -80,6 +80,8 @@ class Broker:
         self.maximum_connections = 0
         self.started_at = self.seconds()
         self.draining = False
+        #: For tests: without it every packet takes the plain way.
+        self.use_fast_lane = True
         #: Called with a connection after its CONNACK, and after its end with
         #: the reason; see ``admin.presence``.
         self.on_connected: list[Callable[[Connection], None]] = []

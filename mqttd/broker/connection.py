@@ -282,17 +282,18 @@ class Connection:
 
     # --- to the client --------------------------------------------------------------
 
-    def send(self, packet: Packet) -> None:
-        """Send a packet other than PUBLISH."""
+    def send(self, packet: Packet) -> bool:
+        """Send a packet other than PUBLISH; False if the client takes none so large."""
         frame = serialize(packet, self.version)
         if len(frame) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
             shorter = _without_explanations(packet)
             frame = serialize(shorter, self.version) if shorter is not None else b""
             if not frame or len(frame) > self.maximum_packet_size:
                 self.broker.metrics.dropped["answer-too-large"] += 1
-                return
+                return False
         self.broker.metrics.packets_sent[packet.type] += 1
         self.transport.write(frame)
+        return True
 
     def explain(self, text: str) -> Properties:
         """The properties of an acknowledgement that says no. [MQTT-3.1.2-29]"""

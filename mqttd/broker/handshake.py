@@ -77,9 +77,9 @@ async def _guarded(connection: Connection, work: Any) -> None:
 def refuse_violation(connection: Connection, violation: ProtocolViolation) -> None:
     """A packet before CONNACK that breaks the rules."""
     version = connection.version or connection.transport.version
-    if violation.reason is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
-        # [MQTT-3.1.2-2] [MQTT311-3.1.2-2] in the form that an unknown client may read
-        connection.version = MQTT5 if version > MQTT5 else MQTT311
+    if version and violation.reason is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
+        # [MQTT-3.1.2-2] [MQTT311-3.1.2-2] return code 1, the form that is due by 3.1.1
+        connection.version = MQTT311
     elif version >= MQTT5:
         connection.version = version
     else:
@@ -391,8 +391,12 @@ async def _finish(
     # [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
     # [MQTT311-3.1.4-4] [MQTT311-3.2.0-1] [MQTT311-3.2.2-1] [MQTT311-3.2.2-2] [MQTT311-3.2.2-3]
     reported = present and connection.version != MQTT31  # 3.1 has no such flag
-    connection.send(Connack(reported, ReasonCode.SUCCESS, properties))
-    connection.start_delivery()
+    if connection.send(Connack(reported, ReasonCode.SUCCESS, properties)):
+        connection.start_delivery()
+    else:
+        # A client that can not take the CONNACK can not be served. [MQTT-3.1.2-24]
+        connection.end("answer-too-large", will=False)
+        connection.transport.close()
 
 
 def _mount_point(connection: Connection, pattern: str) -> str:

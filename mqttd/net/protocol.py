@@ -282,7 +282,8 @@ class MQTTProtocol(Protocol):
         self._set_timer(None)
         self.limiter = self.factory.limits.join_user(self.limiter, user)
         # Message by message is not how the fast lane counts.
-        self._fast = self.limiter is None or not self.limiter.messages
+        counted = self.limiter is not None and self.limiter.messages
+        self._fast = self.factory.broker.use_fast_lane and not counted
         self._silence = keep_alive
         if keep_alive:
             self._watch(keep_alive)

@@ -8,7 +8,7 @@ class serves all protocol versions; ``properties`` is empty below 5.0.
 
 from __future__ import annotations
 
-from typing import ClassVar, TypedDict, Union
+from typing import ClassVar, TypedDict
 
 from attrs import define, field
 
@@ -208,20 +208,20 @@ class Auth:
     properties: Properties = field(factory=Properties)
 
 
-Packet = Union[
-    Connect,
-    Connack,
-    Publish,
-    Puback,
-    Pubrec,
-    Pubrel,
-    Pubcomp,
-    Subscribe,
-    Suback,
-    Unsubscribe,
-    Unsuback,
-    Pingreq,
-    Pingresp,
-    Disconnect,
-    Auth,
-]
+Packet = (
+    Connect
+    | Connack
+    | Publish
+    | Puback
+    | Pubrec
+    | Pubrel
+    | Pubcomp
+    | Subscribe
+    | Suback
+    | Unsubscribe
+    | Unsuback
+    | Pingreq
+    | Pingresp
+    | Disconnect
+    | Auth
+)
