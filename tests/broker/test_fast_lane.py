@@ -1,0 +1,253 @@
+"""The fast lane does what the plain way does: byte for byte, client by client."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from mqttd.broker import fast_lane
+from mqttd.settings import BrokerSettings, Overflow, SessionSettings
+from mqttd.testing import VirtualBroker, VirtualClient
+from mqttd.wire.codes import MQTT5, MQTT311
+from mqttd.wire.packets import (
+    Packet,
+    Properties,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    SubscriptionRequest,
+)
+from mqttd.wire.serializer import serialize
+
+TOPICS = ("a", "a/b", "a/b/c", "long/" * 40 + "end", "é/☃")
+FILTERS = ("#", "a/#", "+/b", "a", "é/☃", "$share/g/a/#")
+
+
+def bounded(**fields: Any) -> BrokerSettings:
+    return BrokerSettings(session=evolve(SessionSettings(), **fields))
+
+
+class Pair:
+    """The same clients on two brokers: one with the lane and one without."""
+
+    def __init__(self, brokers: tuple[VirtualBroker, VirtualBroker]) -> None:
+        brokers[1].broker.use_fast_lane = False
+        self.brokers = brokers
+        self.clients: dict[str, tuple[VirtualClient, VirtualClient]] = {}
+
+    def connect(self, name: str, version: int, **fields: Any) -> None:
+        fast, plain = (broker.connect(name, version, **fields) for broker in self.brokers)
+        self.clients[name] = (fast, plain)
+
+    def each(self, name: str, act: Any) -> None:
+        for client in self.clients[name]:
+            act(client)
+
+    def received(self, name: str) -> list[Packet]:
+        """What both got, after seeing that it is the same."""
+        fast, plain = self.clients[name]
+        # The lane answers a run at once, so kinds may mingle in another order
+        # where a client receives what it publishes itself.
+        kinds = {packet.type for packet in (*fast.received, *plain.received)}
+        for kind in sorted(kinds):
+            assert [p for p in fast.received if p.type is kind] == [
+                p for p in plain.received if p.type is kind
+            ]
+        packets = list(plain.received)
+        fast.received.clear()
+        plain.received.clear()
+        assert fast.closed_reason == plain.closed_reason
+        return packets
+
+    def check_counters(self) -> None:
+        fast, plain = (broker.broker.metrics for broker in self.brokers)
+        assert vars(fast) == vars(plain)
+
+
+def answer(packets: list[Packet], whole: bool) -> bytes:
+    """The client's acknowledgements; of a part of them if not *whole*."""
+    answers: list[Packet] = []
+    for packet in packets if whole else packets[::2]:
+        if isinstance(packet, Publish) and packet.qos:
+            answers.append((Puback if packet.qos == 1 else Pubrec)(packet.packet_id))
+        elif isinstance(packet, Pubrel):
+            answers.append(Pubcomp(packet.packet_id))
+        elif isinstance(packet, Pubrec) and packet.reason < 0x80:
+            answers.append(Pubrel(packet.packet_id))
+    return b"".join(serialize(packet, MQTT311) for packet in answers)
+
+
+POLICIES = (
+    BrokerSettings(),
+    bounded(maximum_inflight=3),
+    bounded(maximum_queued_messages=4),
+    bounded(maximum_queued_messages=4, overflow=Overflow.PAUSE_PUBLISHERS),
+    bounded(upgrade_qos=True),
+    bounded(queue_qos0=True),
+)
+ABILITIES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {"maximum_packet_size": 100},
+    {"topic_alias_maximum": 2},
+    {"receive_maximum": 2},
+)
+
+
+def any_subscription(source: Random) -> SubscriptionRequest:
+    topic_filter = source.choice(FILTERS)
+    no_local = source.random() < 0.3 and not topic_filter.startswith("$share")
+    return SubscriptionRequest(topic_filter, source.randrange(3), no_local, source.random() < 0.3)
+
+
+def any_message(source: Random) -> Publish:
+    qos = source.randrange(3)
+    return Publish(
+        source.choice(TOPICS),
+        source.choice((b"", b"x", b"y" * 200)),
+        qos,
+        retain=source.random() < 0.1,
+        packet_id=source.randint(1, 6) if qos else 0,
+        properties=source.choice(
+            (
+                *[Properties()] * 6,
+                Properties(user_property=[("k", "v")]),
+                Properties(message_expiry_interval=9),
+            )
+        ),
+    )
+
+
+def any_run(source: Random) -> list[tuple[Publish, int]]:
+    run: list[tuple[Publish, int]] = []
+    for _ in range(source.randint(1, 4)):
+        message = any_message(source)
+        if message.qos and source.random() < 0.7:
+            # Packet ids that differ, as a well-behaved client's do.
+            run += [(evolve(message, packet_id=n), 1) for n in source.sample(range(1, 99), 6)]
+        else:
+            run.append((message, source.randint(1, 8)))
+    return run
+
+
+def any_step(source: Random) -> tuple[Any, ...]:
+    name = source.choice("pqrs")
+    kind = source.choices(("publish", "answer", "stall", "resume", "subscribe"), (8, 6, 2, 1, 1))[0]
+    details: tuple[Any, ...] = ()
+    if kind == "publish":
+        details = (any_run(source), source.choice((7, 100, 5000)))
+    elif kind in ("answer", "stall"):
+        details = (source.random() < 0.6,)
+    elif kind == "subscribe":
+        details = (any_subscription(source), source.randrange(2))
+    return kind, name, *details
+
+
+def send(pair: Pair, name: str, run: list[tuple[Publish, int]], chunk: int) -> None:
+    def act(client: VirtualClient) -> None:
+        data = b"".join(serialize(packet, client.version) * times for packet, times in run)
+        for start in range(0, len(data), chunk):
+            client.send_bytes(data[start : start + chunk])
+
+    pair.each(name, act)
+
+
+def act(pair: Pair, step: tuple[Any, ...], unanswered: dict[str, list[Packet]]) -> None:
+    kind, name = step[:2]
+    if kind == "publish":
+        send(pair, name, step[2], step[3])
+    elif kind == "answer":
+        data = answer(unanswered.pop(name, []), step[2])
+        if data:
+            pair.each(name, lambda client: client.send_bytes(data))
+    elif kind == "stall":
+        if step[2]:
+            pair.each(name, VirtualClient.stop_reading)
+        else:
+            pair.each(name, VirtualClient.start_reading)
+    elif kind == "resume":
+        version = pair.clients[name][0].version
+        pair.each(name, VirtualClient.drop)
+        unanswered.pop(name, None)
+        pair.connect(name, version, clean_start=False, **session_of(version))
+    else:
+        identifier = {"subscription_identifier": [7]} if step[3] else {}
+        if pair.clients[name][0].version < MQTT5:
+            identifier = {}
+        pair.each(name, VirtualClient.start_reading)
+        pair.each(name, lambda client: client.subscribe(step[2], **identifier))
+
+
+def session_of(version: int) -> dict[str, int]:
+    return {"session_expiry_interval": 100} if version >= MQTT5 else {}
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_two_ways_one_result(seed: int) -> None:
+    source = Random(seed)
+    policy = POLICIES[seed % len(POLICIES)]
+    pair = Pair((VirtualBroker(policy), VirtualBroker(policy)))
+    for name in "pqrs":
+        version = source.choice((MQTT311, MQTT5))
+        ability = source.choice(ABILITIES) if version >= MQTT5 else {}
+        pair.connect(name, version, clean_start=False, **session_of(version), **ability)
+        for _ in range(source.randrange(3)):
+            act(pair, ("subscribe", name, any_subscription(source), 0), {})
+    unanswered: dict[str, list[Packet]] = {}
+    for step in [any_step(source) for _ in range(80)]:
+        if all(not client.closed for client in pair.clients[step[1]]):
+            act(pair, step, unanswered)
+        for name in pair.clients:
+            unanswered.setdefault(name, []).extend(pair.received(name))
+    pair.check_counters()
+
+
+@pytest.mark.parametrize("version", [MQTT311, MQTT5])
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_the_lane_is_used(version: int, qos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this the comparison above could compare the plain way to itself."""
+    broker = VirtualBroker()
+    receiver = broker.connect("r", version)
+    receiver.subscribe("t", qos=2)
+    sender = broker.connect("s", version)
+    sender.publish("t", b"the plain way teaches the lane", qos, packet_id=9 if qos else 0)
+    plain = broker.broker.publisher.publish
+    monkeypatch.setattr(
+        broker.broker.publisher, "publish", lambda *_: pytest.fail("this went the plain way")
+    )
+    receiver.messages()
+    sender.send(*(Publish("t", b"%d" % n, qos, packet_id=n if qos else 0) for n in range(1, 9)))
+    monkeypatch.setattr(broker.broker.publisher, "publish", plain)
+    assert [message.payload for message in receiver.messages()] == [b"%d" % n for n in range(1, 9)]
+
+
+def test_what_the_lane_sent_is_sent_again() -> None:
+    """A frame of the lane that was not acknowledged survives its connection."""
+    broker = VirtualBroker()
+    receiver = broker.connect("r", session_expiry_interval=100)
+    receiver.subscribe("t", qos=1)
+    sender = broker.connect("s")
+    for number in range(3):
+        sender.publish("t", b"%d" % number, 1)
+    first = receiver.messages()
+    receiver.drop()
+    back = broker.connect("r", clean_start=False, session_expiry_interval=100)
+    again = back.messages()
+    assert [(m.packet_id, m.payload, m.dup) for m in again] == [
+        (m.packet_id, m.payload, True) for m in first
+    ]
+
+
+def test_routes_are_bounded() -> None:
+    broker = VirtualBroker()
+    sender = broker.connect("s")
+    for number in range(fast_lane.MAXIMUM_ROUTES + 10):
+        sender.send(Publish(f"t/{number}"))
+    routes = broker.broker.connections["s"].routes
+    assert routes is not None
+    assert len(routes[0]) <= fast_lane.MAXIMUM_ROUTES
