@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, fields, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mqttd import __version__
 from mqttd.access import make_portal
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
@@ -137,6 +138,9 @@ class MQTTBroker(Service):
         super().startService()  # type: ignore[no-untyped-call]
         if self._reload is not None:
             self._watch_hangup()
+        log.info(
+            "mqttd {version} serves {where}", version=__version__, where=", ".join(self.listeners)
+        )
 
     def _bind(self) -> None:
         if self._bound:
@@ -185,16 +189,17 @@ class MQTTBroker(Service):
         """Take leave of the clients; done when the last socket is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._unwatch_hangup()
-        return ensureDeferred(self._drain())
+        return ensureDeferred(self._drain()) if self._bound else succeed(None)
 
     async def _drain(self) -> None:
         """In this order: no new client, farewell, flush, cut, silence."""
         deadline = self.broker.seconds() + self.settings.drain_timeout
         listeners = (*self.listeners.values(), *self._retired)
-        closing = gatherResults([listener.stop() for listener in listeners], consumeErrors=True)
-        closing.addErrback(lambda failure: log.failure("A listener did not close", failure))
+        closing = DeferredList([listener.stop() for listener in listeners], consumeErrors=True)
         self.broker.drain()
-        while self._open_connections(listeners) and self.broker.seconds() < deadline:
+        while self.broker.seconds() < deadline:
+            if closing.called and not self._open_connections(listeners):
+                break
             await deferLater(self.reactor, DRAIN_TICK)
         if left := self._open_connections(listeners):
             log.warn("{left} connections did not close in time and are cut", left=left)
