@@ -26,7 +26,7 @@ from mqttd.broker.timers import TimerWheel
 from mqttd.broker.wills import WillService
 from mqttd.interfaces import IAuthenticationMethod, IAuthorizer
 from mqttd.settings import BrokerSettings
-from mqttd.wire.codes import ReasonCode
+from mqttd.wire.codes import MQTT5, ReasonCode
 from mqttd.wire.packets import Properties
 from mqttd.wire.serializer import passthrough_of
 
@@ -97,8 +97,10 @@ class Broker:
         self.wheel.call_later(SWEEP_INTERVAL, self._sweep)
         self.retained.purge(self.seconds())
         for connection in list(self.connections.values()):
-            if connection.session.settings.retry_interval and connection.session.inflight:
-                connection.session.retry()
+            session = connection.session
+            # [MQTT-4.4.0-1] in 5.0 a reconnection is the only occasion.
+            if session.settings.retry_interval and session.inflight and connection.version < MQTT5:
+                session.retry()
 
     def publish(
         self,

@@ -250,11 +250,12 @@ class Connection:
             return
         broker, session = self.broker, self.session
         del broker.connections[self.client_id]
+        if not will:
+            broker.wills.disarm(session)
+        # Before the will goes out: it must not come here, behind DISCONNECT.
+        broker.sessions.release(session)
         if will:
             broker.wills.connection_lost(session)
-        else:
-            broker.wills.disarm(session)
-        broker.sessions.release(session)
         for observer in broker.on_disconnected:
             observer(self, label)
 

@@ -47,11 +47,12 @@ class PublishService:
         """Retain and route *message*; says whether anyone subscribes to it."""
         if message.retain:
             self._broker.retained.store(message)
-        self._current = publisher
+        # A will may be published while another message is being routed.
+        previous, self._current = self._current, publisher
         try:
             return self.route(message)
         finally:
-            self._current = None
+            self._current = previous
 
     def route(self, message: Message) -> ReasonCode:
         """Give *message* to every session that the router names."""
@@ -102,18 +103,18 @@ class PublishService:
         publisher = self._current
         if publisher is None or publisher.session is session:
             return False
-        if session.add_waiting_publisher(publisher):
-            publisher.hold()
-            self._broker.wheel.call_later(
-                session.settings.maximum_publisher_pause, self._give_up, session, publisher
+        if not session.waits(publisher):
+            deadline = self._broker.wheel.call_later(
+                session.settings.maximum_publisher_pause, self._give_up, session
             )
+            session.add_waiting_publisher(publisher, deadline)
+            publisher.hold()
         return True
 
     def release_publisher(self, publisher: Publisher, session: Session) -> None:
         """*session* has room again, or has ended."""
         publisher.unhold()
 
-    def _give_up(self, session: Session, publisher: Publisher) -> None:
-        if session.waits(publisher):
-            session.stalled = True
-            session.release_publishers()
+    def _give_up(self, session: Session) -> None:
+        session.stalled = True
+        session.release_publishers()

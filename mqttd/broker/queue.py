@@ -47,6 +47,10 @@ class MessageQueue:
             <= settings.maximum_queued_bytes * share
         )
 
+    def may_hold(self, delivery: Delivery) -> bool:
+        """Whether *delivery* fits into an empty queue."""
+        return delivery.message.size + OVERHEAD <= self._settings.maximum_queued_bytes
+
     def push(self, delivery: Delivery) -> None:
         """Put *delivery* behind those of its priority; bounds are not looked at."""
         self._lane(delivery).append(delivery)

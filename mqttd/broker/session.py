@@ -125,7 +125,8 @@ class Session:
         self._replays: deque[Iterator[Delivery | None]] | None = None
         #: Packet ids to be sent again, before anything else.
         self._resends: deque[int] | None = None
-        self._waiting_publishers: list[Publisher] | None = None
+        #: With the deadline of each.
+        self._waiting_publishers: dict[Publisher, Timer] | None = None
 
     @property
     def online(self) -> bool:
@@ -189,10 +190,19 @@ class Session:
         consumer = self.consumer
         if consumer is None:
             return
+        self._send_waiting(consumer)
+        # Last, since a publisher that goes on may deliver to us within the call.
+        if self._waiting_publishers or self.stalled:
+            self._room_made()
+
+    def _send_waiting(self, consumer: Consumer) -> None:
         for _ in range(BATCH):
             if self._asking or not consumer.writable:
                 return
             if self._resends:
+                # [MQTT-3.3.4-9] the window may be smaller than that of the last connection.
+                if len(self.inflight) - len(self._resends) >= consumer.window:
+                    return
                 packet_id = self._resends.popleft()
                 if packet_id in self.inflight:
                     self._resend(packet_id, consumer)
@@ -215,7 +225,6 @@ class Session:
                 queue.push_front(delivery)
                 return None
             else:
-                self._room_made(queue)
                 return delivery
         while self._replays and len(self.inflight) < consumer.window:
             for retained in self._replays[0]:
@@ -300,7 +309,7 @@ class Session:
     def _overflow(self, queue: MessageQueue, delivery: Delivery) -> None:
         policy = self.settings.overflow
         if policy is Overflow.DROP_OLDEST:
-            while queue and not queue.has_room(delivery):
+            while queue and queue.may_hold(delivery) and not queue.has_room(delivery):
                 oldest = queue.drop_oldest()
                 assert oldest is not None
                 self.drop(oldest, "queue-full")
@@ -322,34 +331,31 @@ class Session:
             return False
         return self.broker.publisher.hold_publisher(self)
 
-    def _room_made(self, queue: MessageQueue) -> None:
+    def _room_made(self) -> None:
         """Let publishers go on once the queue is half empty."""
-        settings = self.settings
-        if (
+        settings, queue = self.settings, self.queue
+        if queue is None or (
             queue.messages * 2 <= settings.maximum_queued_messages
             and queue.bytes * 2 <= settings.maximum_queued_bytes
         ):
             self.stalled = False
-            if self._waiting_publishers:
-                self.release_publishers()
+            self.release_publishers()
 
-    def add_waiting_publisher(self, publisher: Publisher) -> bool:
-        """Note that *publisher* is paused for us; True if it is new."""
+    def add_waiting_publisher(self, publisher: Publisher, deadline: Timer) -> None:
+        """Note that *publisher* is paused for us until *deadline* at most."""
         if self._waiting_publishers is None:
-            self._waiting_publishers = []
-        if publisher in self._waiting_publishers:
-            return False
-        self._waiting_publishers.append(publisher)
-        return True
+            self._waiting_publishers = {}
+        self._waiting_publishers[publisher] = deadline
 
     def waits(self, publisher: Publisher) -> bool:
-        """Whether *publisher* is still paused for us."""
+        """Whether *publisher* is paused for us."""
         return self._waiting_publishers is not None and publisher in self._waiting_publishers
 
     def release_publishers(self) -> None:
         """Let every publisher that waits for this session go on."""
         waiting, self._waiting_publishers = self._waiting_publishers, None
-        for publisher in waiting or ():
+        for publisher, deadline in (waiting or {}).items():
+            deadline.cancel()
             self.broker.publisher.release_publisher(publisher, self)
 
     def drop(self, delivery: Delivery, reason: str) -> None:

@@ -110,7 +110,7 @@ class BareTransport:
     def abort(self) -> None:
         self._end("aborted")
 
-    def connected(
+    def accepted(
         self, version: int, keep_alive: float, maximum_packet_size: int, user: str | None
     ) -> None:
         self.keep_alive = keep_alive
