@@ -113,7 +113,9 @@ class Connection:
         #: QoS 1 and 2 messages that may be unacknowledged towards the client.
         self.window = 0
         self.maximum_packet_size = NO_PACKET_LIMIT
-        self.maximum_incoming = transport.listener.protocol.maximum_packet_size
+        protocol = transport.listener.protocol
+        #: Largest PUBLISH for the fast lane; a larger one needs a second look.
+        self.maximum_incoming = protocol.maximum_payload_size or protocol.maximum_packet_size
         #: QoS 2 messages that the client may leave unreleased.
         self.maximum_awaiting = MAXIMUM_PACKET_IDS
         #: For the fast lane: whose frames the client can be sent as they are

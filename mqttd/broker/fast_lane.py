@@ -70,6 +70,7 @@ def receiving_lane(connection: Connection) -> int:
         or connection.maximum_aliases
         or connection.session.settings.upgrade_qos
         or connection.session.settings.retry_interval
+        or connection.session.settings.maximum_inflight_bytes
         or connection.transport.listener.limits.outbound_messages is not None
     ):
         return 0

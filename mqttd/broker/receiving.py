@@ -119,6 +119,8 @@ def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | 
         return ReasonCode.TOPIC_NAME_INVALID
     if topic.startswith(RESERVED_PREFIX) and not settings.dollar_topics:
         return ReasonCode.NOT_AUTHORIZED
+    if 0 < settings.maximum_payload_size < len(packet.payload):
+        return ReasonCode.QUOTA_EXCEEDED
     if (
         settings.check_payload_format
         and packet.properties.get("payload_format_indicator") == 1
@@ -183,7 +185,11 @@ _TEXTS = {
     ReasonCode.NOT_AUTHORIZED: "not allowed to publish to this topic",
     ReasonCode.TOPIC_NAME_INVALID: "the topic is too long or has too many levels",
     ReasonCode.PAYLOAD_FORMAT_INVALID: "the payload is not UTF-8",
+    ReasonCode.QUOTA_EXCEEDED: "the payload is too large",
 }
+
+#: Reasons for which a message is dropped and the client may go on.
+_DROPPED = frozenset((ReasonCode.NOT_AUTHORIZED, ReasonCode.QUOTA_EXCEEDED))
 
 
 def _refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
@@ -192,13 +198,13 @@ def _refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None
     if connection.version >= MQTT5:
         if packet.qos:
             _acknowledge(connection, packet, reason)  # [MQTT-4.3.3-9] no id is kept
-        elif reason is not ReasonCode.NOT_AUTHORIZED:
+        elif reason not in _DROPPED:
             raise ProtocolViolation(reason, _TEXTS[reason])
         return
     # [MQTT311-3.3.5-2] there is no way to say no: acknowledge and drop, or close.
-    if (
-        reason is not ReasonCode.NOT_AUTHORIZED
-        or connection.transport.listener.protocol.denied_publish is DeniedPublish.DISCONNECT
+    denied_publish = connection.transport.listener.protocol.denied_publish
+    if reason not in _DROPPED or (
+        reason is ReasonCode.NOT_AUTHORIZED and denied_publish is DeniedPublish.DISCONNECT
     ):
         raise ProtocolViolation(reason, _TEXTS[reason])
     if packet.qos:

@@ -173,10 +173,23 @@ class Session:
                 self._send(delivery, consumer, 0)
             else:
                 self._enqueue(delivery)
-        elif (queue is None or not queue.messages) and len(self.inflight) < consumer.window:
+        elif (queue is None or not queue.messages) and self._window_is_open(consumer):
             self._send(delivery, consumer, 0)
         else:
             self._enqueue(delivery)
+
+    def _window_is_open(self, consumer: Consumer) -> bool:
+        # [MQTT-4.9.0-2] [MQTT-3.3.4-9] never more than the client's receive maximum
+        if len(self.inflight) >= consumer.window:
+            return False
+        limit = self.settings.maximum_inflight_bytes
+        if not limit:
+            return True
+        sizes = (
+            len(sent) if isinstance(sent, bytes) else sent.message.size
+            for sent in self.inflight.values()
+        )
+        return sum(sizes) < limit
 
     def replay(self, messages: Iterator[Message | None], subscription: Subscription) -> None:
         """Send retained *messages* as the client can take them."""
@@ -221,12 +234,12 @@ class Session:
             assert delivery is not None
             if delivery.message.expired(self.broker.seconds()):
                 self.drop(delivery, "expired")  # [MQTT-3.3.2-5]
-            elif delivery.qos and len(self.inflight) >= consumer.window:
+            elif delivery.qos and not self._window_is_open(consumer):
                 queue.push_front(delivery)
                 return None
             else:
                 return delivery
-        while self._replays and len(self.inflight) < consumer.window:
+        while self._replays and self._window_is_open(consumer):
             for retained in self._replays[0]:
                 if retained is None:  # a long search: others have their turn
                     consumer.later()

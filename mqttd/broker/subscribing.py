@@ -129,8 +129,8 @@ def _enter(
         session,
         topic_filter,
         min(request.qos, settings.maximum_qos),
-        # A 3.1 or 3.1.1 bridge can ask for neither option and needs both.
-        no_local=request.no_local or connection.is_bridge,
+        no_local=request.no_local or _is_never_local(connection, topic_filter),
+        # A bridge of 3.1 or 3.1.1 can not ask for it and needs it.
         retain_as_published=request.retain_as_published or connection.is_bridge,
         identifier=identifier,
     )
@@ -138,6 +138,13 @@ def _enter(
     replaced = connection.broker.router.subscribe(subscription)
     session.subscriptions[topic_filter] = subscription
     return subscription, replaced is None
+
+
+def _is_never_local(connection: Connection, topic_filter: str) -> bool:
+    """No Local for those who have no way to ask for it: bridges, and by setting."""
+    if connection.version >= MQTT5 or topic_filter.startswith(("$share/", "$queue/")):
+        return False
+    return connection.is_bridge or connection.session.settings.no_local
 
 
 def _wants_retained(subscription: Subscription, request: SubscriptionRequest, is_new: bool) -> bool:
