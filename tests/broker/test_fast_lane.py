@@ -251,3 +251,49 @@ def test_routes_are_bounded() -> None:
     routes = broker.broker.connections["s"].routes
     assert routes is not None
     assert len(routes[0]) <= fast_lane.MAXIMUM_ROUTES
+
+
+def on_the_lane(**fields: Any) -> tuple[VirtualClient, VirtualClient]:
+    """A receiver of topic t, and a sender whose next PUBLISH takes the lane."""
+    broker = VirtualBroker()
+    receiver = broker.connect("r", **fields)
+    receiver.subscribe("t", qos=2)
+    sender = broker.connect("s")
+    for qos in range(3):
+        sender.publish("t", b"", qos)
+    for message in receiver.messages():
+        receiver.acknowledge(message)
+    return sender, receiver
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_frame_too_large_for_the_receiver_is_not_sent(qos: int) -> None:
+    sender, receiver = on_the_lane(maximum_packet_size=50)
+    sender.publish("t", b"x" * 60, qos)
+    assert receiver.messages() == []
+    assert sender.broker.broker.metrics.dropped == {"too-large": 1}
+
+
+def test_an_output_that_is_full_makes_the_session_queue() -> None:
+    sender, receiver = on_the_lane()
+    receiver.stop_reading()
+    for _ in range(40):
+        sender.publish("t", b"x" * 10_000, 0)
+    session = sender.broker.broker.sessions.get("r")
+    assert session is not None
+    assert session.queued > 20
+    receiver.start_reading()
+    assert len(receiver.messages()) == 40
+
+
+def test_the_wrong_acknowledgement_ends_nothing() -> None:
+    sender, receiver = on_the_lane()
+    sender.publish("t", b"x", 2)
+    sender.publish("t", b"y", 1)
+    exactly_once, at_least_once = receiver.messages()
+    receiver.send(Puback(exactly_once.packet_id))
+    receiver.send(Pubcomp(exactly_once.packet_id))
+    receiver.send(Pubcomp(at_least_once.packet_id))
+    session = sender.broker.broker.sessions.get("r")
+    assert session is not None
+    assert sorted(session.inflight) == [exactly_once.packet_id, at_least_once.packet_id]
