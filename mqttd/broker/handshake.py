@@ -9,6 +9,7 @@ fails, refuses.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,11 +21,19 @@ from mqttd.broker.access import Guard
 from mqttd.broker.credentials import MQTTCredentials
 from mqttd.broker.sessions import ClaimRefused
 from mqttd.broker.wills import PendingWill
-from mqttd.interfaces import PUBLISH, SUBSCRIBE, Accepted, Avatar, Challenge, IMQTTAvatar
+from mqttd.interfaces import (
+    PUBLISH,
+    SUBSCRIBE,
+    Accepted,
+    Avatar,
+    Challenge,
+    IAuthenticationMethod,
+    IMQTTAvatar,
+)
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, ReasonCode
 from mqttd.wire.errors import ProtocolViolation, protocol_error
 from mqttd.wire.packets import Auth, Connack, Connect, Disconnect, Packet, Properties
-from mqttd.wire.topics import split_shared
+from mqttd.wire.topics import check_topic_name, split_shared
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
@@ -34,6 +43,8 @@ log = Logger()
 
 NEVER_EXPIRES = 0xFFFF_FFFF
 MAXIMUM_WINDOW = 65_535
+
+_PLACE_HOLDER = re.compile("%[cu]")
 
 
 class Refused(Exception):
@@ -134,6 +145,10 @@ def _check_version(connection: Connection, packet: Connect) -> None:
             "this listener does not serve this protocol version",
             "version",
         )
+    _check_draining(connection)
+
+
+def _check_draining(connection: Connection) -> None:
     if connection.broker.draining:
         raise Refused(ReasonCode.SERVER_UNAVAILABLE, "the server is shutting down", "shutdown")
 
@@ -247,10 +262,31 @@ async def _start_exchange(
             ReasonCode.BAD_AUTHENTICATION_METHOD, "unknown method", "authentication-method"
         )  # [MQTT-4.12.0-1]
     connection.method = name
-    exchange = method.start(_credentials(connection, packet))
+    exchange = _start(connection, method, _credentials(connection, packet))
     # What CONNECT asked waits with the exchange until it has succeeded.
     connection.exchange = (exchange, packet, assigned)
     await _step(connection, packet.properties.get("authentication_data"))
+
+
+def _start(
+    connection: Connection, method: IAuthenticationMethod, credentials: MQTTCredentials
+) -> Any:
+    try:
+        return method.start(credentials)
+    except UnauthorizedLogin:
+        pass
+    except Exception:
+        _method_failed(connection)
+    raise _not_authenticated()
+
+
+def _method_failed(connection: Connection) -> None:
+    log.failure("An authentication method failed; refused")
+    connection.broker.metrics.errors["authentication"] += 1
+
+
+def _not_authenticated() -> Refused:
+    return Refused(ReasonCode.NOT_AUTHORIZED, "authentication failed", "authentication")
 
 
 async def _continue(connection: Connection, packet: Auth) -> None:
@@ -279,6 +315,8 @@ async def _step(connection: Connection, data: bytes | None) -> None:
         return
     connection.exchange = None
     if packet is not None:
+        # What CONNECT says of a user name was not proven; the principal was.
+        connection.user_name = answer.avatar.principal
         await _finish(connection, packet, assigned, answer.avatar, answer.data)
     else:
         _reauthenticated(connection, answer)
@@ -294,11 +332,10 @@ async def _respond(
     except UnauthorizedLogin:
         answer = None
     except Exception:
-        log.failure("An authentication method failed; refused")
-        connection.broker.metrics.errors["authentication"] += 1
+        _method_failed(connection)
         answer = None
     if not isinstance(answer, (Challenge, Accepted)):
-        raise Refused(ReasonCode.NOT_AUTHORIZED, "authentication failed", "authentication")
+        raise _not_authenticated()
     return answer  # [MQTT-4.12.0-4] by the exception
 
 
@@ -319,30 +356,37 @@ def reauthenticate(connection: Connection, packet: Auth) -> Deferred[None] | Non
 async def _reauthenticate(connection: Connection, packet: Auth) -> None:
     if connection.method is None:
         raise protocol_error("AUTH without an authentication method in CONNECT")
-    if connection.exchange is None:
-        _check_auth(connection, packet, ReasonCode.REAUTHENTICATE)
-        method = connection.broker.methods[connection.method]
-        credentials = MQTTCredentials(
-            connection.client_id,
-            (connection.user_name or "").encode(),
-            connection.user_name is not None,
-            None,
-            connection.transport.peer,
-            connection.transport.listener,
-        )
-        connection.exchange = (method.start(credentials), None, False)
-    else:
-        _check_auth(connection, packet, ReasonCode.CONTINUE_AUTHENTICATION)
+    begins = connection.exchange is None
+    _check_auth(
+        connection,
+        packet,
+        ReasonCode.REAUTHENTICATE if begins else ReasonCode.CONTINUE_AUTHENTICATION,
+    )
     try:
+        if begins:
+            connection.exchange = (_start_again(connection, connection.method), None, False)
         await _step(connection, packet.properties.get("authentication_data"))
     except Refused as refused:  # [MQTT-4.12.1-2]
         connection.disconnect(refused.reason, refused.text, "authentication")
+
+
+def _start_again(connection: Connection, name: str) -> Any:
+    credentials = MQTTCredentials(
+        connection.client_id,
+        (connection.user_name or "").encode(),
+        connection.user_name is not None,
+        None,
+        connection.transport.peer,
+        connection.transport.listener,
+    )
+    return _start(connection, connection.broker.methods[name], credentials)
 
 
 def _reauthenticated(connection: Connection, answer: Accepted) -> None:
     if answer.avatar.principal != connection.session.principal:
         raise Refused(ReasonCode.NOT_AUTHORIZED, "another user than at CONNECT", "authentication")
     connection.guard.change_avatar(answer.avatar)
+    connection.routes = None  # what the fast lane has learned holds no more
     _watch_expiry(connection, answer.avatar)
     connection.send(Auth(ReasonCode.SUCCESS, _auth_properties(connection, answer.data)))
 
@@ -373,6 +417,7 @@ async def _finish(
         await _recheck_subscriptions(connection, avatar.principal)
         if connection.is_closed:
             return
+    _check_draining(connection)  # it may have begun while we waited
     # From here to CONNACK nothing waits: the session never has two owners.
     session, present = _claim(connection, packet, avatar.principal)
     connection.accepted(session)
@@ -402,21 +447,25 @@ async def _finish(
 def _mount_point(connection: Connection, pattern: str) -> str:
     """The mount point with client id and user name put in.
 
-    Neither may bring a separator or a wildcard into the topic.
+    Neither may bring a separator or a wildcard into the topic, or make it a $-topic.
     """
     if "%" not in pattern:
         return pattern
-    client_id, user_name = connection.client_id, connection.user_name or ""
-    for name in (client_id if "%c" in pattern else "", user_name if "%u" in pattern else ""):
-        if any(character in name for character in "/+#"):
-            raise Refused(
-                ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
-                "client identifier and user name may not hold / + # on this listener",
-                "client-id",
-            )
-    if "%u" in pattern and not user_name:
+    names = {"%c": connection.client_id, "%u": connection.user_name or ""}
+    if "%u" in pattern and not names["%u"]:
         raise _not_known()
-    return pattern.replace("%c", client_id).replace("%u", user_name)
+    # In one pass: a name may hold what looks like a place holder.
+    mount_point = _PLACE_HOLDER.sub(lambda found: names[found[0]], pattern)
+    if any(
+        holder in pattern and any(character in name for character in "/+#")
+        for holder, name in names.items()
+    ) or (mount_point.startswith("$") and not pattern.startswith("$")):
+        raise Refused(
+            ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+            "client identifier and user name may not hold / + # or begin with $ on this listener",
+            "client-id",
+        )
+    return mount_point
 
 
 async def _will(connection: Connection, packet: Connect) -> PendingWill | None:
@@ -429,10 +478,8 @@ async def _will(connection: Connection, packet: Connect) -> PendingWill | None:
         raise Refused(ReasonCode.QOS_NOT_SUPPORTED, "the QoS of the will is not supported", "will")
     if will.retain and not settings.retain_available:  # [MQTT-3.2.2-13]
         raise Refused(ReasonCode.RETAIN_NOT_SUPPORTED, "the will may not be retained", "will")
-    if (
-        len(will.topic) > settings.maximum_topic_length
-        or will.topic.count("/") >= settings.maximum_topic_levels
-    ):
+    levels, length = settings.maximum_topic_levels, settings.maximum_topic_length
+    if check_topic_name(will.topic, levels, length) is not None:
         raise Refused(ReasonCode.TOPIC_NAME_INVALID, "the topic of the will is too long", "will")
     topic = connection.mount_point + will.topic
     allowed: Any = not will.topic.startswith("$") or settings.dollar_topics
@@ -481,8 +528,9 @@ def granted_expiry(connection: Connection, requested: int) -> int | None:
 
 async def _recheck_subscriptions(connection: Connection, principal: str | None) -> None:
     """Drop the subscriptions of the session to be resumed that are not allowed any more."""
-    session = connection.broker.sessions.get(connection.client_id)
-    if session is None or session.principal != principal:
+    broker = connection.broker
+    session = broker.sessions.get(connection.client_id)
+    if session is None or (session.principal != principal and not broker.settings.share_sessions):
         return
     for name, subscription in list(session.subscriptions.items()):
         _, inner = split_shared(name)
@@ -490,7 +538,7 @@ async def _recheck_subscriptions(connection: Connection, principal: str | None) 
         if isinstance(allowed, Deferred):
             allowed = await allowed
         if not allowed and session.subscriptions.pop(name, None) is not None:
-            connection.broker.router.unsubscribe(session, name)
+            broker.router.unsubscribe(session, name)
 
 
 def _watch_expiry(connection: Connection, avatar: Any) -> None:

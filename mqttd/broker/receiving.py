@@ -19,6 +19,7 @@ from mqttd.settings import DeniedPublish
 from mqttd.wire.codes import MQTT5, PacketType, ReasonCode
 from mqttd.wire.errors import ProtocolViolation
 from mqttd.wire.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
+from mqttd.wire.topics import check_topic_name
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
@@ -113,10 +114,9 @@ def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | 
         raise ProtocolViolation(
             ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported"
         )
-    if len(topic) > settings.maximum_topic_length or (
-        topic.count("/") >= settings.maximum_topic_levels
-    ):
-        return ReasonCode.TOPIC_NAME_INVALID
+    reason = check_topic_name(topic, settings.maximum_topic_levels, settings.maximum_topic_length)
+    if reason is not None:
+        return reason
     if topic.startswith(RESERVED_PREFIX) and not settings.dollar_topics:
         return ReasonCode.NOT_AUTHORIZED
     if 0 < settings.maximum_payload_size < len(packet.payload):
