@@ -103,17 +103,25 @@ class Guard:
             return False
         if isinstance(answer, Deferred):
             return answer.addCallbacks(
-                self._remember, self._failed, callbackArgs=(key, self._epoch)
+                self._remember, self._failed, callbackArgs=(key, self._answers, self._epoch)
             )
-        return self._remember(answer, key, self._epoch)
+        return self._remember(answer, key, self._answers, self._epoch)
 
-    def _remember(self, answer: Any, key: tuple[str, str, int, bool], epoch: int) -> bool:
+    def _remember(
+        self,
+        answer: Any,
+        key: tuple[str, str, int, bool],
+        answers: dict[tuple[str, str, int, bool], bool] | None,
+        epoch: int,
+    ) -> bool:
         allowed = answer is True
-        if epoch == self.authorizer.epoch and self._answers is not None:
-            if len(self._answers) >= CACHE_SIZE:
+        # An answer to a question of before, about other rules or another avatar,
+        # is not for the cache of now.
+        if epoch == self.authorizer.epoch and answers is not None and answers is self._answers:
+            if len(answers) >= CACHE_SIZE:
                 # The oldest goes: with more topics than that, asking is the rule.
-                del self._answers[next(iter(self._answers))]
-            self._answers[key] = allowed
+                del answers[next(iter(answers))]
+            answers[key] = allowed
         return allowed
 
     def _failed(self, failure: Any) -> bool:
