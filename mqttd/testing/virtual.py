@@ -112,7 +112,7 @@ class VirtualBroker:
         self.factory = MQTTFactory(self.broker, self.listener)
         self._ports = count(49_152)
         self.broker.start()
-        self.factory.doStart()
+        self.factory.doStart()  # type: ignore[no-untyped-call]
 
     def advance(self, seconds: float = 0) -> None:
         """Let *seconds* pass; every timer runs at its time."""
@@ -128,7 +128,7 @@ class VirtualBroker:
             transport.abortConnection()
         else:
             transport.protocol = protocol
-            protocol.makeConnection(transport)
+            protocol.makeConnection(transport)  # type: ignore[no-untyped-call]
         self.advance()
         return VirtualClient(self, transport, version)
 
@@ -151,7 +151,7 @@ class VirtualBroker:
 
     def stop(self) -> None:
         """End every timer of the broker."""
-        self.factory.doStop()
+        self.factory.doStop()  # type: ignore[no-untyped-call]
         self.broker.stop()
 
 

@@ -17,7 +17,7 @@ from mqttd.settings import (
 )
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311
-from mqttd.wire.packets import Disconnect
+from mqttd.wire.packets import Connack, Disconnect
 from mqttd.wire.strings import variable_byte_integer
 
 V31 = pytest.param(MQTT31, id="3.1")
@@ -83,6 +83,22 @@ def expect_closed(client: VirtualClient, reason: int | None = None) -> None:
         client.expect(Disconnect, reason=reason)
     client.expect_nothing()
     assert client.closed_reason in ("closed", "aborted")
+
+
+def expect_refused(broker: VirtualBroker, version: int, data: bytes) -> Connack | None:
+    """Send *data* first: no session comes of it; the CONNACK, if there is one."""
+    client = broker.open(version)
+    client.send_bytes(data)
+    answers = client.take(Connack)
+    client.expect_nothing()
+    assert client.closed
+    assert not broker.broker.sessions
+    if not answers:
+        return None
+    (answer,) = answers
+    assert answer.reason != 0
+    assert not answer.session_present
+    return answer
 
 
 # --- frames by hand -----------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from mqttd.settings import SessionSettings
@@ -53,13 +55,14 @@ def test_what_is_complete_does_not_count_against_the_receive_maximum() -> None:
 @pytest.mark.statement("MQTT-3.3.4-9", "MQTT-4.9.0-1", "MQTT-4.9.0-2")
 @pytest.mark.parametrize("maximum", [1, 2, 10])
 @pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("version", [MQTT5])
 def test_no_more_than_the_clients_receive_maximum_is_under_way(
-    mqtt: VirtualBroker, maximum: int, qos: int
+    mqtt: VirtualBroker, publish: Callable[..., None], maximum: int, qos: int
 ) -> None:
     reader = mqtt.connect("reader", receive_maximum=maximum)
     reader.subscribe("t", qos=qos)
     for number in range(25):
-        mqtt.publish("t", str(number).encode(), qos=qos)
+        publish("t", str(number).encode(), qos=qos)
     under_way = reader.messages()
     received = []
     assert len(under_way) == maximum
@@ -73,11 +76,14 @@ def test_no_more_than_the_clients_receive_maximum_is_under_way(
 
 
 @pytest.mark.statement("MQTT-4.9.0-1", "MQTT-3.3.4-9")
-def test_the_quota_begins_anew_with_each_connection(mqtt: VirtualBroker) -> None:
+@pytest.mark.parametrize("version", [MQTT5])
+def test_the_quota_begins_anew_with_each_connection(
+    mqtt: VirtualBroker, publish: Callable[..., None]
+) -> None:
     reader = mqtt.connect("reader", receive_maximum=2, **keep(MQTT5))
     reader.subscribe("t", qos=1)
     for _ in range(6):
-        mqtt.publish("t", qos=1)
+        publish("t", qos=1)
     assert len(reader.messages()) == 2
     reader.drop()
     reader = mqtt.connect("reader", receive_maximum=3, **keep(MQTT5))
@@ -92,11 +98,14 @@ def test_the_quota_begins_anew_with_each_connection(mqtt: VirtualBroker) -> None
 
 
 @pytest.mark.statement("MQTT-4.9.0-2", "MQTT-3.3.4-9")
-def test_pubrec_does_not_free_the_quota_and_an_error_does(mqtt: VirtualBroker) -> None:
+@pytest.mark.parametrize("version", [MQTT5])
+def test_pubrec_does_not_free_the_quota_and_an_error_does(
+    mqtt: VirtualBroker, publish: Callable[..., None]
+) -> None:
     reader = mqtt.connect("reader", receive_maximum=1)
     reader.subscribe("t", qos=2)
     for number in range(3):
-        mqtt.publish("t", str(number).encode(), qos=2)
+        publish("t", str(number).encode(), qos=2)
     first = reader.expect(Publish)
     reader.send(Pubrec(first.packet_id))
     reader.expect(Pubrel)
@@ -111,11 +120,14 @@ def test_pubrec_does_not_free_the_quota_and_an_error_does(mqtt: VirtualBroker) -
 
 
 @pytest.mark.statement("MQTT-3.3.4-10", "MQTT-4.9.0-3")
-def test_everything_else_is_served_at_quota_zero(mqtt: VirtualBroker) -> None:
+@pytest.mark.parametrize("version", [MQTT5])
+def test_everything_else_is_served_at_quota_zero(
+    mqtt: VirtualBroker, publish: Callable[..., None]
+) -> None:
     client = mqtt.connect("c", receive_maximum=1)
     client.subscribe("t", qos=2)
-    mqtt.publish("t", b"1", qos=2)
-    mqtt.publish("t", b"2", qos=2)
+    publish("t", b"1", qos=2)
+    publish("t", b"2", qos=2)
     held = client.expect(Publish, payload=b"1")
     client.expect_nothing()
     client.send(Pingreq())
@@ -130,6 +142,24 @@ def test_everything_else_is_served_at_quota_zero(mqtt: VirtualBroker) -> None:
     client.expect(Pubrel, packet_id=held.packet_id)
     mqtt.publish("u", b"QoS 0 may pass")
     client.expect(Publish, topic="u")
+
+
+@pytest.mark.statement("MQTT-3.3.4-10")
+@pytest.mark.parametrize("version", [MQTT5])
+def test_pubrels_are_not_held_back_by_the_window(
+    mqtt: VirtualBroker, publish: Callable[..., None]
+) -> None:
+    reader = mqtt.connect("reader", **keep(MQTT5))
+    reader.subscribe("t", qos=2)
+    for _ in range(3):
+        publish("t", b"x", qos=2)
+    last = reader.messages()[-1]
+    reader.send(Pubrec(last.packet_id))
+    reader.drop()
+    # Two PUBLISH and a PUBREL are to be sent again, with room for one PUBLISH.
+    reader = mqtt.connect("reader", receive_maximum=1, **keep(MQTT5))
+    assert [packet.packet_id for packet in reader.take(Pubrel)] == [last.packet_id]
+    assert len(reader.messages()) == 1
 
 
 # --- maximum packet size ---------------------------------------------------------------
@@ -153,12 +183,15 @@ def test_a_message_too_large_counts_as_sent(qos: int) -> None:
 
 
 @pytest.mark.statement("MQTT-3.1.2-24", "MQTT-3.1.2-25")
-def test_a_message_too_large_is_not_kept_for_another_connection(mqtt: VirtualBroker) -> None:
+@pytest.mark.parametrize("version", [MQTT5])
+def test_a_message_too_large_is_not_kept_for_another_connection(
+    mqtt: VirtualBroker, publish: Callable[..., None]
+) -> None:
     reader = mqtt.connect("reader", **keep(MQTT5))
     reader.subscribe("t", qos=1)
     reader.drop()
-    mqtt.publish("t", bytes(100), qos=1)
-    mqtt.publish("t", b"small", qos=1)
+    publish("t", bytes(100), qos=1)
+    publish("t", b"small", qos=1)
     reader = mqtt.connect("reader", maximum_packet_size=60, **keep(MQTT5))
     assert [message.payload for message in reader.messages()] == [b"small"]
     reader.drop()
@@ -167,10 +200,11 @@ def test_a_message_too_large_is_not_kept_for_another_connection(mqtt: VirtualBro
 
 
 @pytest.mark.statement("MQTT-3.1.2-24")
-def test_properties_count_for_the_size(mqtt: VirtualBroker) -> None:
+@pytest.mark.parametrize("version", [MQTT5])
+def test_properties_count_for_the_size(mqtt: VirtualBroker, publish: Callable[..., None]) -> None:
     reader = mqtt.connect("reader", maximum_packet_size=60)
     reader.subscribe("t", subscription_identifier=[1000])
-    mqtt.publish("t", b"x", user_property=[("key", "v" * 60)])
+    publish("t", b"x", user_property=[("key", "v" * 60)])
     reader.expect_nothing()
-    mqtt.publish("t", b"x", user_property=[("key", "v")])
+    publish("t", b"x", user_property=[("key", "v")])
     reader.expect(Publish)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mqttd.settings import DeniedPublish, SessionSettings
@@ -312,7 +314,7 @@ def test_aliases_to_the_client_stay_within_its_maximum(mqtt: VirtualBroker, maxi
 @pytest.mark.statement("MQTT-3.1.2-27")
 @pytest.mark.parametrize("fields", [{}, {"topic_alias_maximum": 0}])
 def test_no_aliases_for_a_client_that_takes_none(
-    mqtt: VirtualBroker, fields: dict[str, int]
+    mqtt: VirtualBroker, fields: dict[str, Any]
 ) -> None:
     reader = mqtt.connect("reader", **fields)
     reader.subscribe("t")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from mqttd.settings import SessionSettings
@@ -13,7 +15,7 @@ from .support import Rules, all_versions, broker_with, each_version, keep
 
 
 @pytest.fixture
-def reader(mqtt: VirtualBroker, version: int) -> VirtualClient:
+def reader(mqtt: VirtualBroker, version: int, publish: Callable[..., None]) -> VirtualClient:
     """A client with a kept session, subscribed to "t" with QoS 2."""
     client = mqtt.connect("reader", version, **keep(version))
     client.subscribe("t", qos=2)
@@ -34,8 +36,10 @@ def again(mqtt: VirtualBroker, client: VirtualClient) -> VirtualClient:
 
 @pytest.mark.statement("MQTT-4.3.1-1", "MQTT311-4.3.1-1")
 @all_versions
-def test_qos_0_is_sent_once(mqtt: VirtualBroker, reader: VirtualClient) -> None:
-    mqtt.publish("t", b"x")
+def test_qos_0_is_sent_once(
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
+) -> None:
+    publish("t", b"x")
     reader.expect(Publish, qos=0, dup=False, packet_id=0)
     again(mqtt, reader).expect_nothing()
 
@@ -45,19 +49,21 @@ def test_qos_0_is_sent_once(mqtt: VirtualBroker, reader: VirtualClient) -> None:
 @all_versions
 @pytest.mark.parametrize("qos", [1, 2])
 def test_the_first_sending_has_a_new_id_and_dup_0(
-    mqtt: VirtualBroker, reader: VirtualClient, qos: int
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None], qos: int
 ) -> None:
     identifiers = set()
     for _ in range(5):
-        mqtt.publish("t", b"x", qos=qos)
+        publish("t", b"x", qos=qos)
         identifiers.add(reader.expect(Publish, qos=qos, dup=False).packet_id)
     assert len(identifiers - {0}) == 5
 
 
 @pytest.mark.statement("MQTT-4.3.2-3", "MQTT311-4.3.2-1")
 @all_versions
-def test_qos_1_is_unacknowledged_until_puback(mqtt: VirtualBroker, reader: VirtualClient) -> None:
-    mqtt.publish("t", b"x", qos=1)
+def test_qos_1_is_unacknowledged_until_puback(
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
+) -> None:
+    publish("t", b"x", qos=1)
     message = reader.expect(Publish)
     for _ in range(2):
         reader = again(mqtt, reader)
@@ -73,8 +79,10 @@ def test_qos_1_is_unacknowledged_until_puback(mqtt: VirtualBroker, reader: Virtu
 @pytest.mark.statement("MQTT-4.3.3-3", "MQTT-4.3.3-4", "MQTT-4.3.3-5", "MQTT-4.3.3-6")
 @pytest.mark.statement("MQTT311-4.3.3-1")
 @all_versions
-def test_qos_2_goes_through_its_steps(mqtt: VirtualBroker, reader: VirtualClient) -> None:
-    mqtt.publish("t", b"x", qos=2)
+def test_qos_2_goes_through_its_steps(
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
+) -> None:
+    publish("t", b"x", qos=2)
     packet_id = reader.expect(Publish).packet_id
     reader = again(mqtt, reader)
     reader.expect(Publish, packet_id=packet_id, dup=True)  # until PUBREC
@@ -90,8 +98,10 @@ def test_qos_2_goes_through_its_steps(mqtt: VirtualBroker, reader: VirtualClient
 
 @pytest.mark.statement("MQTT-4.3.3-4")
 @pytest.mark.parametrize("version", [5])
-def test_a_pubrec_with_an_error_gets_no_pubrel(mqtt: VirtualBroker, reader: VirtualClient) -> None:
-    mqtt.publish("t", b"x", qos=2)
+def test_a_pubrec_with_an_error_gets_no_pubrel(
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
+) -> None:
+    publish("t", b"x", qos=2)
     reader.send(Pubrec(reader.expect(Publish).packet_id, ReasonCode.QUOTA_EXCEEDED))
     reader.expect_nothing()
     again(mqtt, reader).expect_nothing()
@@ -101,9 +111,9 @@ def test_a_pubrec_with_an_error_gets_no_pubrel(mqtt: VirtualBroker, reader: Virt
 @pytest.mark.parametrize("version", [5])
 @pytest.mark.parametrize("qos", [1, 2])
 def test_what_the_client_refused_is_not_sent_again(
-    mqtt: VirtualBroker, reader: VirtualClient, qos: int
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None], qos: int
 ) -> None:
-    mqtt.publish("t", b"unwanted", qos=qos)
+    publish("t", b"unwanted", qos=qos)
     refusal = Puback if qos == 1 else Pubrec
     reader.send(refusal(reader.expect(Publish).packet_id, ReasonCode.NOT_AUTHORIZED))
     again(mqtt, reader).expect_nothing()
@@ -210,16 +220,16 @@ def test_after_an_error_pubrec_the_id_means_a_new_message() -> None:
 @pytest.mark.statement("MQTT-4.4.0-1", "MQTT311-4.4.0-1", "MQTT-4.6.0-1", "MQTT311-4.6.0-1")
 @all_versions
 def test_unacknowledged_packets_are_sent_again_in_order(
-    mqtt: VirtualBroker, reader: VirtualClient
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
 ) -> None:
     for number in range(6):
-        mqtt.publish("t", str(number).encode(), qos=1 + number % 2)
+        publish("t", str(number).encode(), qos=1 + number % 2)
     first = reader.messages()
     reader.send(Puback(first[2].packet_id))
     reader.send(Pubrec(first[3].packet_id))
     reader.expect(Pubrel)
     reader = again(mqtt, reader)
-    mqtt.publish("t", b"6", qos=1)
+    publish("t", b"6", qos=1)
     found = [
         (packet.packet_id, packet.payload if isinstance(packet, Publish) else None)
         for packet in reader.received
@@ -237,10 +247,10 @@ def test_unacknowledged_packets_are_sent_again_in_order(
 @pytest.mark.statement("MQTT-4.4.0-1")
 @each_version
 def test_nothing_is_sent_again_on_a_connection_that_lives(
-    mqtt: VirtualBroker, reader: VirtualClient
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
 ) -> None:
-    mqtt.publish("t", b"1", qos=1)
-    mqtt.publish("t", b"2", qos=2)
+    publish("t", b"1", qos=1)
+    publish("t", b"2", qos=2)
     first, second = reader.messages()
     mqtt.advance(10_000)
     reader.send(Pubrec(second.packet_id))
@@ -270,10 +280,10 @@ def test_acknowledgements_follow_the_order_of_the_publishes(
 @pytest.mark.statement("MQTT-4.6.0-4", "MQTT311-4.6.0-4")
 @all_versions
 def test_pubrels_follow_the_order_of_the_pubrecs(
-    mqtt: VirtualBroker, reader: VirtualClient
+    mqtt: VirtualBroker, reader: VirtualClient, publish: Callable[..., None]
 ) -> None:
     for _ in range(4):
-        mqtt.publish("t", qos=2)
+        publish("t", qos=2)
     identifiers = [message.packet_id for message in reader.messages()]
     order = [identifiers[number] for number in (2, 0, 3, 1)]
     reader.send(*(Pubrec(packet_id) for packet_id in order))

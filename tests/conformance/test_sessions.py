@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mqttd.testing import VirtualBroker, VirtualClient
@@ -144,7 +146,7 @@ def test_a_session_without_clean_session_is_stored(mqtt: VirtualBroker, version:
 @pytest.mark.statement("MQTT-4.1.0-1", "MQTT311-4.1.0-1", "MQTT311-4.1.0-2")
 @each_version
 def test_a_session_lasts_while_the_connection_is_open(mqtt: VirtualBroker, version: int) -> None:
-    fields = {"session_expiry_interval": 5} if version == 5 else {}
+    fields: dict[str, Any] = {"session_expiry_interval": 5} if version == 5 else {}
     client = mqtt.connect("c", version, **fields)
     client.subscribe("t", qos=1)
     mqtt.publish("t", b"unacknowledged", qos=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def reader(mqtt: VirtualBroker) -> VirtualClient:
     return client
 
 
-def mourned(mqtt: VirtualBroker, version: int = MQTT5, **fields: object) -> VirtualClient:
+def mourned(mqtt: VirtualBroker, version: int = MQTT5, **fields: Any) -> VirtualClient:
     """A client with a will."""
     return mqtt.connect("c", version, will=Will("will", b"gone", qos=1), **fields)
 
