@@ -216,9 +216,7 @@ class Session:
                 # [MQTT-3.3.4-9] the window may be smaller than that of the last connection.
                 if len(self.inflight) - len(self._resends) >= consumer.window:
                     return
-                packet_id = self._resends.popleft()
-                if packet_id in self.inflight:
-                    self._resend(packet_id, consumer)
+                self._resend(self._resends.popleft(), consumer)
                 continue
             delivery = self._next_delivery(consumer)
             if delivery is None:
@@ -428,16 +426,24 @@ class Session:
             self.expiry_timer = None
         self.broker.router.session_online(self, True)
         # [MQTT-4.4.0-1] [MQTT311-4.4.0-1] [MQTT-4.6.0-1] in the order of first sending
-        self._resends = deque(self.inflight) if self.inflight else None
+        self._repeat(list(self.inflight), consumer)
         self.pump()
+
+    def _repeat(self, packet_ids: list[int], consumer: Consumer) -> None:
+        """Send PUBREL again at once, and PUBLISH as the window allows."""
+        again: deque[int] = deque()
+        for packet_id in packet_ids:
+            delivery = self._sent(packet_id)
+            if delivery is not None and delivery.released:  # [MQTT-3.3.4-10]
+                delivery.sent_at = self.broker.seconds()
+                consumer.send_pubrel(packet_id)
+            else:
+                again.append(packet_id)
+        self._resends = again or None
 
     def _resend(self, packet_id: int, consumer: Consumer) -> None:
         delivery = self._sent(packet_id)
-        assert delivery is not None
-        if delivery.released:
-            delivery.sent_at = self.broker.seconds()
-            consumer.send_pubrel(packet_id)
-        else:
+        if delivery is not None and not delivery.released:
             self._send(delivery, consumer, packet_id)
 
     def detach(self) -> None:
@@ -445,7 +451,8 @@ class Session:
         for packet_id in self.inflight:
             self._sent(packet_id)
         self.consumer = None
-        self._replays = self._resends = None
+        # Retained messages not yet sent are due at the next connection.
+        self._resends = None
         question, self._asking = self._asking, None
         if question is not None and not question[1]:
             self._enqueue(question[0], front=True)
@@ -473,8 +480,8 @@ class Session:
             for packet_id, sent in self.inflight.items()
             if isinstance(sent, Delivery) and sent.sent_at <= latest
         ]
-        if due and not self._resends:
-            self._resends = deque(due)
+        if due and not self._resends and self.consumer is not None:
+            self._repeat(due, self.consumer)
             self.pump()
 
     def drain(self) -> Iterator[tuple[int, Delivery]]:
