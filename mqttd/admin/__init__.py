@@ -1,1 +1,76 @@
-"""How the broker is watched: $SYS topics, metrics, logs."""
+"""How the broker is watched: $SYS topics, presence, alarms, statistics.
+
+``Admin`` is all of it for one broker. The service starts it after the broker
+and before the listeners, and stops it when the connections are gone. It plugs
+into the broker by its public parts only; without it the broker is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mqttd.admin.alarms import Alarms
+from mqttd.admin.memory import Memory, memory_limit, read_memory
+from mqttd.admin.monitor import Monitor
+from mqttd.admin.presence import Presence
+from mqttd.admin.publisher import SystemPublisher
+from mqttd.admin.stats import Stats
+from mqttd.admin.sys_topics import SysTopics
+
+if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
+
+__all__ = ["Admin"]
+
+
+class Admin:
+    """What one broker says about itself."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        memory: Callable[[], Memory] = read_memory,
+        limit: int | None = None,
+    ) -> None:
+        """
+        :param wall_clock: Unix time in seconds, for what people read.
+        :param memory: what the process uses.
+        :param limit: what it may use, in bytes; by default what the system allows.
+        """
+        system = SystemPublisher(broker)
+        #: What alarms are active, and were.
+        self.alarms = Alarms(system, wall_clock)
+        #: ``snapshot()`` for whoever shows figures.
+        self.stats = Stats(broker, system)
+        self.presence = Presence(broker, system, wall_clock)
+        self.monitor = Monitor(
+            broker, system, self.alarms, self.stats.census, memory, limit or memory_limit()
+        )
+        self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory)
+        self._system = system
+        self._running = False
+
+    def start(self) -> None:
+        """Begin; the broker has been started. A second call does nothing."""
+        if self._running:
+            return
+        self._running = True
+        self.stats.start()
+        self.monitor.start()
+        self.presence.start()
+        self.sys_topics.start()
+
+    def stop(self) -> None:
+        """End, before the broker is stopped. Nothing stays retained, no call waits."""
+        if not self._running:
+            return
+        self._running = False
+        self.sys_topics.stop()
+        self.presence.stop()
+        self.monitor.stop()
+        self.stats.stop()
+        self._system.forget_all()

@@ -34,3 +34,13 @@ class Metrics:
         self.connections_accepted = 0
         #: Exceptions contained, by where.
         self.errors: Counter[str] = Counter()
+        #: Sessions that ended because their expiry interval had passed.
+        self.sessions_expired = 0
+        #: Payload bytes of PUBLISH packets.
+        self.payload_bytes_received = 0
+        self.payload_bytes_sent = 0
+        #: The share that $SYS has in ``messages_sent``, ``messages_unrouted`` and
+        #: ``dropped``; take it away to get what applications have caused.
+        self.system_sent = [0, 0, 0]
+        self.system_unrouted = 0
+        self.system_dropped: Counter[str] = Counter()

@@ -1,0 +1,99 @@
+"""Who comes and who goes, told on ``$SYS/brokers/<node>/clients/<id>``.
+
+It observes the broker's connections and publishes in the next turn of the
+reactor, so that neither CONNECT nor the end of a connection waits for those who
+listen, and what a listener's end causes does not happen inside another's.
+Nothing is kept of a client but an event that waits for its turn, and of those a
+bounded number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+from mqttd.admin.publisher import SystemPublisher, level_of
+
+if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
+    from mqttd.broker.connection import Connection
+
+#: Events that may wait; more are dropped, the newest first, and counted.
+MAXIMUM_WAITING = 10_000
+
+#: Events published in one turn.
+BATCH = 200
+
+
+class Presence:
+    """Publishes connected and disconnected events."""
+
+    def __init__(
+        self, broker: Broker, system: SystemPublisher, wall_clock: Callable[[], float]
+    ) -> None:
+        """*wall_clock* gives Unix time, in seconds."""
+        self._broker = broker
+        self._system = system
+        self._wall_clock = wall_clock
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._call: IDelayedCall | None = None
+
+    def start(self) -> None:
+        self._broker.on_connected.append(self._connected)
+        self._broker.on_disconnected.append(self._disconnected)
+
+    def stop(self) -> None:
+        """Observe no more; what waits is published now."""
+        self._broker.on_connected.remove(self._connected)
+        self._broker.on_disconnected.remove(self._disconnected)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        while self._waiting:
+            self._system.publish(*self._waiting.popleft())
+
+    def _connected(self, connection: Connection) -> None:
+        self._note(
+            connection,
+            "connected",
+            ipaddress=connection.transport.peer.address,
+            # What clean session meant: the session ends with the connection.
+            clean_sess=connection.session.expiry == 0,
+            protocol=connection.version,
+            connack=0,
+        )
+
+    def _disconnected(self, connection: Connection, reason: str) -> None:
+        self._note(connection, "disconnected", reason=reason)
+
+    def _note(self, connection: Connection, event: str, **fields: Any) -> None:
+        if not self._broker.settings.presence:
+            return
+        if len(self._waiting) >= MAXIMUM_WAITING:
+            metrics = self._broker.metrics
+            metrics.dropped["presence"] += 1
+            metrics.system_dropped["presence"] += 1
+            return
+        client_id = connection.client_id
+        everything = {
+            "clientid": client_id,
+            "username": connection.user_name,
+            **fields,
+            "ts": int(self._wall_clock()),
+        }
+        topic = f"{self._system.prefix}clients/{level_of(client_id)}/{event}"
+        self._waiting.append((topic, json.dumps(everything).encode()))
+        if self._call is None:
+            self._call = self._broker.clock.callLater(0, self._publish)
+
+    def _publish(self) -> None:
+        self._call = None
+        for _ in range(min(BATCH, len(self._waiting))):
+            self._system.publish(*self._waiting.popleft())
+        # Publishing may have ended a connection, and so have asked for a turn.
+        if self._waiting and self._call is None:
+            self._call = self._broker.clock.callLater(0, self._publish)
