@@ -17,7 +17,7 @@
 struct options opt = {
     .host = "127.0.0.1", .port = 1883, .version = 4, .sub_qos = -1, .publishers = 1,
     .subscribers = 1, .clients = 100, .concurrency = 50, .payload = 64, .batch = 100,
-    .spread = 1000, .pattern = "pairs", .kind = "exact", .count = 1000, .seconds = 1.5,
+    .spread = 1000, .topics = 1, .pattern = "pairs", .kind = "exact", .count = 1000, .seconds = 1.5,
     .warmup = 0.5, .drain = 3.0,
 };
 
@@ -29,7 +29,7 @@ static const struct option names[] = {
     {"refill", 1, 0, 'R'}, {"batch", 1, 0, 'B'}, {"spread", 1, 0, 'd'}, {"storm-clients", 1, 0, 'z'},
     {"storm-rate", 1, 0, 'Z'}, {"pid", 1, 0, 'i'}, {"count", 1, 0, 'n'},
     {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'W'}, {"rate", 1, 0, 'r'}, {"drain", 1, 0, 'D'},
-    {"tls", 0, 0, 't'}, {"ca", 1, 0, 'a'}, {"user", 1, 0, 'u'}, {"password", 1, 0, 'x'},
+    {"tls", 0, 0, 't'}, {"vary", 0, 0, 'V'}, {"topics", 1, 0, 'T'}, {"ca", 1, 0, 'a'}, {"user", 1, 0, 'u'}, {"password", 1, 0, 'x'},
     {"pattern", 1, 0, 'm'}, {"kind", 1, 0, 'K'}, {0, 0, 0, 0},
 };
 
@@ -60,6 +60,8 @@ static void read_option(int letter, const char *value)
     case 'r': opt.rate = atof(value); break;
     case 'D': opt.drain = atof(value); break;
     case 't': opt.tls = true; break;
+    case 'V': opt.vary = true; break;
+    case 'T': opt.topics = atoi(value); break;
     case 'a': opt.ca = value; break;
     case 'u': opt.user = value; break;
     case 'x': opt.password = value; break;
@@ -83,6 +85,10 @@ static void check_options(void)
         opt.sub_qos = opt.qos;
     if (opt.payload < STAMP)
         fail("--payload must be at least %d", STAMP);
+    if (opt.topics < 1 || CYCLE % opt.topics)
+        fail("--topics must be a power of two, at most %d", CYCLE);
+    if (strcmp(opt.mode, "traffic") && (opt.vary || opt.topics > 1))
+        fail("--vary and --topics are for traffic");
     if (opt.payload > 512 * 1024)
         fail("--payload must be at most 512 KiB");
     if (opt.user_properties && opt.version != 5)

@@ -21,6 +21,8 @@
 #define SECOND 1000000000ull
 /* publisher number, sequence number, time stamp: at the head of each payload */
 #define STAMP 16
+/* With --vary and --topics, frames repeat after so many. */
+#define CYCLE 64
 
 enum packet {
     CONNACK = 2, PUBLISH = 3, PUBACK = 4, PUBREC = 5, PUBREL = 6, PUBCOMP = 7,
@@ -30,11 +32,11 @@ enum packet {
 struct options {
     const char *mode, *host, *pattern, *kind, *user, *password, *ca;
     int port, version, qos, sub_qos, publishers, subscribers, clients, concurrency;
-    int window, outstanding, refill, payload, user_properties, batch, spread, storm_clients;
+    int window, outstanding, refill, payload, topics, user_properties, batch, spread, storm_clients;
     int pids[16], pid_count;
     long count;
     double seconds, warmup, rate, storm_rate, drain;
-    bool tls;
+    bool tls, vary;
 };
 extern struct options opt;
 
@@ -52,9 +54,11 @@ struct packet_in {
 
 /* The frames that a publisher sends, laid out once, back to back. Only packet
  * identifier, sequence number, time stamp and topic digits are patched. */
+struct slot { uint32_t at, len, id_at, stamp_at, topic_at; };
 struct ring {
     uint8_t *bytes;
-    uint32_t frame_len, slots, id_at, stamp_at, topic_at;
+    struct slot *table;
+    uint32_t slots, next, size;
     uint64_t head, tail;      /* bytes sent, bytes ready; ever growing */
 };
 
@@ -110,7 +114,9 @@ void flush_marked(void);
 void poll_once(uint64_t until);
 void ring_make(struct ring *r, const char *topic, int qos, bool retain, uint32_t index,
                uint32_t slots);
-uint8_t *ring_next(struct ring *r);
+uint8_t *ring_next(struct ring *r, struct slot **slot);
+/* of the publisher's message n */
+uint32_t payload_size(uint32_t n);
 bool ring_full(const struct ring *r);
 
 /* load_setup.c */
@@ -166,6 +172,7 @@ void publisher_packet(struct conn *c, const struct packet_in *p);
 void subscriber_packet(struct conn *c, const struct packet_in *p);
 /* how many messages the publisher may send now */
 uint32_t publisher_room(const struct publisher *p);
+/* Returns the topic, to be patched. */
 uint8_t *publish_one(struct publisher *p, uint64_t stamp);
 void publisher_touch(struct publisher *p);
 struct publisher *publisher_touched(void);

@@ -225,10 +225,10 @@ static void add_gap(struct seen *s, uint32_t from, uint32_t to)
 void account(struct conn *c, const struct packet_in *p)
 {
     uint32_t index, n, expected_properties = (uint32_t)opt.user_properties * 21;
-    uint32_t size = (uint32_t)opt.payload < STAMP ? STAMP : (uint32_t)opt.payload;
+    uint32_t size = p->payload_len, topics = (uint32_t)opt.topics;
     uint64_t stamp, before = acc.delivered;
     struct seen *s;
-    if (p->payload_len != size || (opt.version == 5 && p->properties != expected_properties) ||
+    if (size < STAMP || (opt.version == 5 && p->properties != expected_properties) ||
         (size > STAMP && p->payload[size - 1] != (uint8_t)('a' + (size - 1) % 26))) {
         acc.malformed++;
         return;
@@ -236,11 +236,13 @@ void account(struct conn *c, const struct packet_in *p)
     memcpy(&index, p->payload, 4);
     memcpy(&n, p->payload + 4, 4);
     memcpy(&stamp, p->payload + 8, 8);
-    if (index < c->first_publisher || index >= c->first_publisher + c->publisher_count) {
+    if (size != payload_size(n) || index < c->first_publisher ||
+        index >= c->first_publisher + c->publisher_count) {
         acc.malformed++;
         return;
     }
-    s = &c->seen[index - c->first_publisher];
+    s = &c->seen[(index - c->first_publisher) * topics + n % topics];
+    n /= topics; /* Order is promised for each topic, so each is counted alone. */
     acc.delivered++;
     if (sparse) {
         if (!map_set(&maps[index], n)) {
@@ -271,10 +273,11 @@ uint64_t dense_lost(struct conn **subs, int n)
 {
     uint64_t missing = 0;
     for (int i = 0; i < n; i++) {
-        for (uint32_t k = 0; k < subs[i]->publisher_count; k++) {
+        uint32_t topics = (uint32_t)opt.topics;
+        for (uint32_t k = 0; k < subs[i]->publisher_count * topics; k++) {
             struct seen *s = &subs[i]->seen[k];
-            struct publisher *p = &publishers[subs[i]->first_publisher + k];
-            missing += p->sent - s->expected;
+            struct publisher *p = &publishers[subs[i]->first_publisher + k / topics];
+            missing += (p->sent + topics - 1 - k % topics) / topics - s->expected;
             for (uint32_t g = 0; g < s->gap_count; g++)
                 missing += s->gaps[g].to - s->gaps[g].from;
         }

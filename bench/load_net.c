@@ -251,8 +251,8 @@ void conn_disconnect(struct conn *c)
 
 static int ring_parts(const struct ring *r, struct iovec *parts)
 {
-    uint64_t size = (uint64_t)r->frame_len * r->slots, pending = r->tail - r->head;
-    uint64_t at = r->head % size, first;
+    uint64_t size = r->size, pending = r->tail - r->head, first;
+    uint64_t at = pending ? r->head % size : 0;
     if (pending == 0)
         return 0;
     first = pending < size - at ? pending : size - at;
@@ -291,6 +291,20 @@ static ssize_t write_parts(struct conn *c, struct iovec *parts, int count)
     return writev(c->fd, parts, count);
 }
 
+/* Has a frame of the ring gone out in part? */
+static bool half_out(const struct ring *r)
+{
+    uint32_t at = (uint32_t)(r->head % r->size), low = 0, high = r->slots;
+    while (high - low > 1) {
+        uint32_t middle = (low + high) / 2;
+        if (r->table[middle].at <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return r->table[low].at != at;
+}
+
 /* A frame of the ring that is half out comes first; else the gathered bytes. */
 static void flush(struct conn *c)
 {
@@ -298,8 +312,8 @@ static void flush(struct conn *c)
     while (c->fd >= 0) {
         struct iovec parts[3];
         int count = 0;
-        bool ring_first = r && r->bytes && r->head % r->frame_len != 0;
         size_t total = 0, plain = c->out_len - c->out_off;
+        bool ring_first = r && r->bytes && plain && half_out(r);
         ssize_t sent;
         if (ring_first)
             count = ring_parts(r, parts);
@@ -593,57 +607,87 @@ void poll_once(uint64_t until)
 
 /* -- frames -------------------------------------------------------------- */
 
+uint32_t payload_size(uint32_t n)
+{
+    uint32_t size = (uint32_t)opt.payload;
+    if (!opt.vary)
+        return size;
+    /* half to one and a half of it, in no order, the same for every broker */
+    size = size / 2 + (n % CYCLE * 37 % CYCLE) * size / (CYCLE - 1);
+    return size < STAMP ? STAMP : size;
+}
+
+static uint8_t *put_properties(uint8_t *at)
+{
+    at = put_length(at, (uint32_t)opt.user_properties * 21);
+    for (int i = 0; i < opt.user_properties; i++) {
+        char text[16];
+        *at++ = 0x26;
+        snprintf(text, sizeof text, "name%04d", i % 10000);
+        at = put_text(at, text);
+        snprintf(text, sizeof text, "value%03d", i % 1000);
+        at = put_text(at, text);
+    }
+    return at;
+}
+
+static void slot_make(struct ring *r, uint32_t n, const char *topic, int first, uint32_t index)
+{
+    struct slot *slot = &r->table[n];
+    uint32_t payload = payload_size(n), properties = (uint32_t)opt.user_properties * 21;
+    uint8_t *frame = r->bytes + r->size, *at = frame, scratch[4];
+    char name[128];
+    snprintf(name, sizeof name, opt.topics > 1 ? "%s/%02u" : "%s", topic,
+             n % (uint32_t)opt.topics);
+    uint32_t body = 2 + (uint32_t)strlen(name) + (first & 6 ? 2 : 0) + payload;
+    if (opt.version == 5)
+        body += (uint32_t)(put_length(scratch, properties) - scratch) + properties;
+    *at++ = (uint8_t)first;
+    at = put_length(at, body);
+    slot->at = r->size;
+    slot->topic_at = (uint32_t)(at - frame) + 2;
+    at = put_text(at, name);
+    slot->id_at = (uint32_t)(at - frame);
+    if (first & 6)
+        at += 2;
+    if (opt.version == 5)
+        at = put_properties(at);
+    slot->stamp_at = (uint32_t)(at - frame);
+    memcpy(at, &index, 4);
+    for (uint32_t i = STAMP; i < payload; i++)
+        at[i] = (uint8_t)('a' + i % 26);
+    slot->len = (uint32_t)(at - frame) + payload;
+    r->size += slot->len;
+}
+
 void ring_make(struct ring *r, const char *topic, int qos, bool retain, uint32_t index,
                uint32_t slots)
 {
-    uint32_t topic_len = (uint32_t)strlen(topic), properties = (uint32_t)opt.user_properties * 21;
-    uint32_t payload = (uint32_t)opt.payload < STAMP ? STAMP : (uint32_t)opt.payload;
-    uint8_t *frame = malloc(64 + topic_len + properties + payload), *at = frame, scratch[4];
-    uint32_t body = 2 + topic_len + (qos ? 2 : 0) + payload;
-    if (opt.version == 5)
-        body += (uint32_t)(put_length(scratch, properties) - scratch) + properties;
-    *at++ = (uint8_t)(0x30 | qos << 1 | retain);
-    at = put_length(at, body);
-    r->topic_at = (uint32_t)(at - frame) + 2;
-    at = put_text(at, topic);
-    r->id_at = (uint32_t)(at - frame);
-    if (qos)
-        at += 2;
-    if (opt.version == 5) {
-        at = put_length(at, properties);
-        for (int i = 0; i < opt.user_properties; i++) {
-            char text[16];
-            *at++ = 0x26;
-            snprintf(text, sizeof text, "name%04d", i % 10000);
-            at = put_text(at, text);
-            snprintf(text, sizeof text, "value%03d", i % 1000);
-            at = put_text(at, text);
-        }
-    }
-    r->stamp_at = (uint32_t)(at - frame);
-    memcpy(at, &index, 4);
-    memset(at + 4, 0, 12);
-    for (uint32_t i = STAMP; i < payload; i++)
-        at[i] = (uint8_t)('a' + i % 26);
-    r->frame_len = (uint32_t)(at - frame) + payload;
-    while (slots > 8 && (uint64_t)slots * r->frame_len > (4u << 20))
+    bool cycle = opt.vary || opt.topics > 1;
+    uint32_t most = (uint32_t)(strlen(topic) + 32) + (uint32_t)opt.user_properties * 21 +
+                    (uint32_t)opt.payload * (opt.vary ? 2 : 1) + STAMP;
+    while (slots > 8 && (uint64_t)slots * most > (4u << 20))
         slots /= 2;
+    if (cycle)
+        slots = (slots + CYCLE - 1) / CYCLE * CYCLE;
     r->slots = slots < 1 ? 1 : slots;
-    r->bytes = malloc((size_t)r->slots * r->frame_len);
-    for (uint32_t i = 0; i < r->slots; i++)
-        memcpy(r->bytes + (size_t)i * r->frame_len, frame, r->frame_len);
+    r->bytes = calloc(r->slots, most);
+    r->table = calloc(r->slots, sizeof *r->table);
+    r->size = r->next = 0;
     r->head = r->tail = 0;
-    free(frame);
+    for (uint32_t i = 0; i < r->slots; i++)
+        slot_make(r, i, topic, 0x30 | qos << 1 | retain, index);
 }
 
 bool ring_full(const struct ring *r)
 {
-    return r->tail + r->frame_len - r->head > (uint64_t)r->frame_len * r->slots;
+    return r->tail + r->table[r->next].len - r->head > r->size;
 }
 
-uint8_t *ring_next(struct ring *r)
+uint8_t *ring_next(struct ring *r, struct slot **slot)
 {
-    uint8_t *frame = r->bytes + r->tail % ((uint64_t)r->frame_len * r->slots);
-    r->tail += r->frame_len;
-    return frame;
+    *slot = &r->table[r->next];
+    r->next = r->next + 1 == r->slots ? 0 : r->next + 1;
+    r->tail += (*slot)->len;
+    return r->bytes + (*slot)->at;
 }

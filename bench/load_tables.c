@@ -181,7 +181,7 @@ static void table_top_up(struct publisher *p)
         return;
     while (room-- && !ring_full(&p->ring)) {
         uint32_t topic = topics[p->sent % (uint64_t)opt.spread];
-        patch_digits(publish_one(p, 0) + p->ring.topic_at + 2, topic);
+        patch_digits(publish_one(p, 0) + 2, topic);
     }
     flush_marked();
 }
@@ -368,7 +368,7 @@ void run_retained(void)
             while (room-- && p->sent < n && !ring_full(&p->ring)) {
                 uint8_t digits[7], *topic;
                 patch_digits(digits, (uint32_t)p->sent);
-                topic = publish_one(p, 0) + p->ring.topic_at;
+                topic = publish_one(p, 0);
                 memcpy(topic + 2, digits, 3);
                 memcpy(topic + 6, digits + 3, 4);
             }

@@ -84,19 +84,20 @@ bool publisher_due(const struct publisher *p, uint32_t room)
 
 uint8_t *publish_one(struct publisher *p, uint64_t stamp)
 {
-    uint8_t *frame = ring_next(&p->ring);
+    struct slot *slot;
+    uint8_t *frame = ring_next(&p->ring, &slot);
     uint32_t n = (uint32_t)p->sent++;
     if (p->window) {
         uint16_t id = p->ids[--p->free_ids];
         p->in_use[id / 8] |= (uint8_t)(1 << id % 8);
-        frame[p->ring.id_at] = (uint8_t)(id >> 8);
-        frame[p->ring.id_at + 1] = (uint8_t)id;
+        frame[slot->id_at] = (uint8_t)(id >> 8);
+        frame[slot->id_at + 1] = (uint8_t)id;
     }
-    memcpy(frame + p->ring.stamp_at + 4, &n, 4);
-    memcpy(frame + p->ring.stamp_at + 8, &stamp, 8);
+    memcpy(frame + slot->stamp_at + 4, &n, 4);
+    memcpy(frame + slot->stamp_at + 8, &stamp, 8);
     acc.sent++;
     conn_mark(p->conn);
-    return frame;
+    return frame + slot->topic_at;
 }
 
 void publisher_packet(struct conn *c, const struct packet_in *in)
@@ -148,7 +149,7 @@ void watch_messages(struct conn *c, uint32_t first_publisher, uint32_t count)
 {
     c->first_publisher = first_publisher;
     c->publisher_count = count;
-    c->seen = calloc(count ? count : 1, sizeof *c->seen);
+    c->seen = calloc((count ? count : 1) * (size_t)opt.topics, sizeof *c->seen);
 }
 
 bool all_arrived(void)
@@ -246,9 +247,9 @@ static void filter_name(int i, char *text)
     if (shared)
         strcpy(text, "$share/bench/bench/pair/+");
     else if (fan_in)
-        strcpy(text, "bench/pair/+");
+        strcpy(text, opt.topics > 1 ? "bench/pair/#" : "bench/pair/+");
     else
-        sprintf(text, "bench/pair/%06d", fan_out ? 0 : i);
+        sprintf(text, opt.topics > 1 ? "bench/pair/%06d/+" : "bench/pair/%06d", fan_out ? 0 : i);
 }
 
 static void choose_pattern(void)
@@ -263,6 +264,8 @@ static void choose_pattern(void)
         fail("unknown --pattern %s", opt.pattern);
     if (ack_only && opt.qos == 0)
         fail("--pattern ack needs --qos 1 or 2");
+    if (shared && opt.topics > 1)
+        fail("--pattern shared has one topic for each publisher");
     if (pairs || echo)
         opt.subscribers = opt.publishers;
     if (fan_in)

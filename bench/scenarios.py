@@ -138,6 +138,22 @@ _V5 = [
     ),
 ]
 
+_MIXED = [
+    Scenario(
+        f"mixed-q{qos}",
+        f"QoS {qos}, 32 to 96 bytes in turn on 16 topics in turn, 1:1, pipelined",
+        f"traffic --qos {qos} --vary --topics 16",
+        core=qos < 2,
+    )
+    for qos in (0, 1, 2)
+] + [
+    Scenario(
+        "mixed-in100-q1",
+        "QoS 1, the same from 100 publishers to one subscriber of a wildcard",
+        "traffic --qos 1 --vary --topics 16 --pattern in --publishers 100",
+    )
+]
+
 _SHARED = [
     Scenario(
         "share4-q1",
@@ -221,6 +237,7 @@ SCENARIOS: list[Scenario] = [
     *_PAIRS,
     *_FANS,
     *_SIZES,
+    *_MIXED,
     *_LOCK_STEP,
     *_PACED,
     *_V5,
