@@ -313,7 +313,7 @@ class Connection:
         message = delivery.message
         qos = delivery.qos
         if self.mount_point or self.maximum_aliases:
-            before, after, alias = self._encode_alone(delivery)
+            before, after, alias = self._encode_alone(delivery, self.maximum_aliases)
         else:
             alias = None
             before, after = encode(
@@ -324,7 +324,12 @@ class Connection:
                 delivery.identifiers,
                 self.broker.seconds,
             )
-        frame = before + packet_id.to_bytes(2, "big") + after if qos else before
+        middle = packet_id.to_bytes(2, "big") if qos else b""
+        frame = before + middle + after
+        if len(frame) > self.maximum_packet_size and alias is not None:
+            # It may fit by the few bytes that an alias needs.
+            before, after, alias = self._encode_alone(delivery, 0)
+            frame = before + middle + after
         if len(frame) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
             return False
         if alias is not None and self.assigned_aliases is not None:
@@ -337,20 +342,22 @@ class Connection:
         self.transport.write(frame)
         return True
 
-    def _encode_alone(self, delivery: Delivery) -> tuple[bytes, bytes, tuple[str, int] | None]:
+    def _encode_alone(
+        self, delivery: Delivery, maximum_aliases: int
+    ) -> tuple[bytes, bytes, tuple[str, int] | None]:
         topic = delivery.message.topic
         if self.mount_point:
             topic = topic.removeprefix(self.mount_point)
         number = 0
         name = topic
-        if self.maximum_aliases:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-8]
+        if maximum_aliases:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-8]
             aliases = self.assigned_aliases
             if aliases is None:
                 aliases = self.assigned_aliases = {}
             number = aliases.get(topic, 0)
             if number:
                 name = ""
-            elif len(aliases) < self.maximum_aliases:
+            elif len(aliases) < maximum_aliases:
                 number = len(aliases) + 1
         frame = encode_alone(delivery, self.version, name, number, self.broker.seconds)
         return (*frame, (topic, number) if number else None)
@@ -406,6 +413,10 @@ class Connection:
         waiting = Deferred.fromCoroutine(work)
         if waiting.called and not waiting.paused and not isinstance(waiting.result, Failure):
             return None
+        return self.contain(waiting)
+
+    def contain(self, waiting: Deferred[None]) -> Deferred[None]:
+        """*waiting*, which ends the connection if it fails with a violation."""
         return waiting.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:

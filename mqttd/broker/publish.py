@@ -77,10 +77,12 @@ class PublishService:
             else:
                 session.deliver(message, target)
 
-    def _route_shared(self, message: Message, group: SharedGroup) -> None:
+    def _route_shared(self, message: Message, group: SharedGroup) -> bool:
         member = group.pick(message)
-        if member is not None:
-            member.session.deliver(message, member)  # [MQTT-4.8.2-4]
+        if member is None:
+            return False
+        member.session.deliver(message, member)  # [MQTT-4.8.2-4]
+        return True
 
     def redistribute(self, delivery: Delivery) -> None:
         """A session ended with *delivery* undone: give it to another member.
@@ -89,8 +91,8 @@ class PublishService:
         already stays with the one it was sent to.
         """
         group = delivery.group
-        if group is not None:
-            self._route_shared(delivery.message, group)
+        if group is None or not self._route_shared(delivery.message, group):
+            self._broker.metrics.dropped["session-ended"] += 1
 
     # --- pause-publishers -----------------------------------------------------
 

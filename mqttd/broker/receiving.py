@@ -56,7 +56,7 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     elif allowed is False:
         _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
     else:
-        return allowed.addCallback(_decided, connection, packet, topic)
+        return connection.contain(allowed.addCallback(_decided, connection, packet, topic))
     return None
 
 

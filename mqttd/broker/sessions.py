@@ -93,7 +93,7 @@ class SessionRegistry:
         """The connection of *session* ended: keep it as long as it was asked."""
         session.detach()
         self.offline += 1
-        if session.expiry == 0:
+        if session.expiry == 0 or 0 < self._broker.settings.maximum_offline_sessions < self.offline:
             self.end(session)
         elif session.expiry is not None:  # [MQTT-3.1.2-23] [MQTT-4.1.0-2]
             session.expiry_timer = self._broker.wheel.call_later(
