@@ -247,3 +247,16 @@ def test_the_process_tells_its_memory(tmp_path: Path) -> None:
     assert memory_limit([group]) == MIB
     group.write_text("max\n")
     assert memory_limit([group]) == memory_limit([]) != MIB
+
+
+def test_a_walk_that_is_not_done_ends_with_stop(
+    watch: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census_module, "SLICE", 1)
+    watched = watch(sys_interval=0)
+    for number in range(3):
+        watched.connect(f"c-{number}", keep_alive=0)
+    watched.admin.stats.census.walk()
+    watched.admin.stop()
+    watched.virtual.stop()
+    assert watched.virtual.clock.getDelayedCalls() == []

@@ -156,3 +156,17 @@ def test_listeners_that_are_cut_for_being_slow_do_not_pile_up(watch: Make) -> No
     watched.advance(10)
     assert watched.broker.metrics.closed["queue-full"] == 300
     assert watched.broker.metrics.errors == {}
+
+
+def test_what_waits_at_stop_is_said_and_leaves_no_call(watch: Make) -> None:
+    watched = watch(sys_interval=0)
+    client = watched.connect("x", keep_alive=0)
+    clock = watched.virtual.clock
+    waiting = len(clock.getDelayedCalls())
+    for observer in watched.broker.on_connected:
+        observer(watched.broker.connections[client.client_id])
+    assert len(clock.getDelayedCalls()) == waiting + 1
+    said = watched.broker.metrics.system_unrouted
+    watched.admin.stop()
+    assert len(clock.getDelayedCalls()) == waiting
+    assert watched.broker.metrics.system_unrouted == said + 1
