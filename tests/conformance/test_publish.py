@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mqttd.settings import DeniedPublish, SessionSettings
-from mqttd.testing import VirtualBroker, VirtualClient
+from mqttd.testing import VirtualBroker
 from mqttd.wire.codes import MQTT5, ReasonCode
 from mqttd.wire.packets import (
     Properties,
@@ -369,15 +370,6 @@ def test_a_forbidden_publish_closes_the_connection_if_so_set(qos: int) -> None:
 # --- overlapping subscriptions ---
 
 
-@pytest.fixture
-def overlapping(mqtt: VirtualBroker) -> VirtualClient:
-    client = mqtt.connect("reader")
-    client.subscribe("a/+", qos=2, subscription_identifier=[268_435_455])
-    client.subscribe("a/#", qos=0, subscription_identifier=[7])
-    client.subscribe("a/b", qos=1)
-    return client
-
-
 @pytest.mark.statement("MQTT-3.3.4-2", "MQTT311-3.3.5-1")
 @all_versions
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -393,18 +385,21 @@ def test_overlapping_subscriptions_deliver_at_the_highest_qos(
 
 
 @pytest.mark.statement("MQTT-3.3.4-3", "MQTT-3.3.4-4", "MQTT-3.3.4-5")
+@pytest.mark.parametrize("version", [MQTT5])
+@pytest.mark.parametrize("qos", [0, 1, 2])
 def test_every_identifier_comes_with_the_message(
-    mqtt: VirtualBroker, overlapping: VirtualClient
+    mqtt: VirtualBroker, qos: int, publish: Callable[..., None]
 ) -> None:
-    mqtt.publish("a/b", b"x", qos=2)
-    copies = overlapping.messages()
-    found = sorted(
-        identifier
-        for message in copies
-        for identifier in message.properties.get("subscription_identifier", [])
-    )
-    assert found == [7, 268_435_455]
-    assert len(copies) == 1  # the broker sends one copy
+    one, many = mqtt.connect("one"), mqtt.connect("many")
+    one.subscribe("t", qos=2, subscription_identifier=[9])
+    many.subscribe("+", qos=2, subscription_identifier=[268_435_455])
+    many.subscribe("#", qos=0, subscription_identifier=[7])
+    many.subscribe("t", qos=1)
+    publish("t", b"x", qos=qos)
+    one.expect(Publish, properties={"subscription_identifier": [9]})
+    message = many.expect(Publish)
+    assert sorted(message.properties["subscription_identifier"]) == [7, 268_435_455]
+    many.expect_nothing()  # the broker sends one copy
 
 
 @pytest.mark.statement("MQTT-3.3.4-5", "MQTT-3.3.4-3")
