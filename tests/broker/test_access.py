@@ -1,0 +1,212 @@
+"""Every path of a message is checked against the rules that hold now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mqttd.broker.access import CACHE_SIZE, Guard
+from mqttd.broker.metrics import Metrics
+from mqttd.interfaces import PUBLISH, RECEIVE, SUBSCRIBE, Avatar
+from tests.broker.doubles import Rules
+from tests.broker.harness import BareBroker
+
+
+@pytest.fixture
+def rules() -> Rules:
+    return Rules()
+
+
+@pytest.fixture
+def ruled(rules: Rules) -> Iterator[BareBroker]:
+    bare = BareBroker(authorizer=rules)
+    yield bare
+    bare.stop()
+
+
+def guard_of(rules: Rules, **avatar: Any) -> Guard:
+    return Guard(rules, Avatar(**avatar), "c", None, "listener", Metrics())
+
+
+# --- the guard ----------------------------------------------------------------------
+
+
+def test_an_answer_is_remembered_until_the_rules_change(rules: Rules) -> None:
+    guard = guard_of(rules)
+    assert guard.allowed(PUBLISH, "t") is True
+    assert guard.allowed(PUBLISH, "t") is True
+    assert len(rules.requests) == 1
+    rules.change((PUBLISH, "t"))
+    assert guard.allowed(PUBLISH, "t") is False
+    assert guard.allowed(PUBLISH, "t") is False
+    assert len(rules.requests) == 2
+
+
+def test_questions_that_differ_are_asked_apart(rules: Rules) -> None:
+    guard = guard_of(rules)
+    for action in (PUBLISH, SUBSCRIBE, RECEIVE):
+        for topic in ("a", "b"):
+            for qos in (0, 1):
+                for retain in (False, True):
+                    guard.allowed(action, topic, qos, retain)
+    assert len(rules.requests) == 24
+
+
+def test_the_memory_of_answers_is_bounded(rules: Rules) -> None:
+    guard = guard_of(rules)
+    for n in range(3 * CACHE_SIZE):
+        guard.allowed(PUBLISH, str(n))
+    assert guard._answers is not None
+    assert len(guard._answers) <= CACHE_SIZE
+
+
+def test_a_superuser_and_an_action_without_rules_are_not_asked_about(rules: Rules) -> None:
+    assert guard_of(rules, superuser=True).allowed(PUBLISH, "t") is True
+    assert guard_of(rules.only(PUBLISH)).allowed(RECEIVE, "t") is True
+    assert rules.requests == []
+
+
+@pytest.mark.parametrize("change", ["rules", "avatar"])
+def test_a_late_answer_to_an_old_question_is_not_remembered(rules: Rules, change: str) -> None:
+    rules.slow = True
+    guard = guard_of(rules)
+    guard.allowed(PUBLISH, "t")
+    if change == "rules":
+        rules.change((PUBLISH, "t"))
+    else:
+        guard.change_avatar(Avatar("less"))
+        rules.denied.add((PUBLISH, "t"))
+    rules.slow = False
+    guard.allowed(PUBLISH, "other")
+    rules.answer(True)
+    assert guard.allowed(PUBLISH, "t") is False
+
+
+# --- receiving ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_may_not_be_received_is_not_sent(ruled: BareBroker, rules: Rules, qos: int) -> None:
+    client = ruled.connect("c")
+    client.subscribe("#", qos=2)
+    rules.change((RECEIVE, "secret"))
+    ruled.publish("secret", b"x", qos)
+    ruled.publish("open", b"y", qos)
+    assert client.payloads() == [b"y"]
+    assert ruled.broker.metrics.dropped == {"denied": 1}
+    assert len(ruled.session("c").inflight) == bool(qos)
+
+
+def test_a_queued_message_is_judged_when_it_is_sent(ruled: BareBroker, rules: Rules) -> None:
+    client = ruled.connect("c", session_expiry_interval=10)
+    client.subscribe("#", qos=1)
+    client.drop()
+    ruled.publish("secret", b"x", 1)
+    ruled.publish("open", b"y", 1)
+    rules.change((RECEIVE, "secret"))
+    again = ruled.connect("c", clean_start=False, session_expiry_interval=10)
+    assert again.payloads() == [b"y"]
+
+
+def test_an_unacknowledged_message_is_judged_when_it_is_sent_again(
+    ruled: BareBroker, rules: Rules
+) -> None:
+    client = ruled.connect("c", session_expiry_interval=10)
+    client.subscribe("#", qos=1)
+    ruled.publish("secret", b"x", 1)
+    client.drop()
+    rules.change((RECEIVE, "secret"))
+    again = ruled.connect("c", clean_start=False, session_expiry_interval=10)
+    again.expect_nothing()
+    assert ruled.session("c").inflight == {}
+
+
+def test_a_retained_message_is_judged_for_its_receiver_and_its_source(
+    ruled: BareBroker, rules: Rules
+) -> None:
+    source = ruled.connect("source")
+    for topic in ("a", "b", "c"):
+        source.publish(topic, topic.encode(), 1, retain=True)
+    source.disconnect()
+    rules.change((PUBLISH, "a"), (RECEIVE, "b"))
+    client = ruled.connect("c")
+    client.subscribe("#")
+    assert client.payloads() == [b"c"]
+    rules.change()
+    client.subscribe("#")
+    assert sorted(client.payloads()) == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_slow_answers_keep_the_order_of_what_is_received(
+    ruled: BareBroker, rules: Rules, qos: int
+) -> None:
+    client = ruled.connect("c")
+    client.subscribe("#", qos=2)
+    rules.only(RECEIVE)
+    rules.denied.add((RECEIVE, "3"))
+    rules.slow = True
+    for n in range(6):
+        ruled.publish(str(n), b"%d" % n, qos)
+        ruled.publish(str(n), b"again", 0)
+    while rules.asked:
+        assert len(rules.asked) == 1
+        rules.answer()
+        ruled.advance()
+    expected = [p for n in range(6) if n != 3 for p in (b"%d" % n, b"again")]
+    assert client.payloads() == expected
+
+
+def test_a_client_that_leaves_while_a_message_is_judged_gets_it_later(
+    ruled: BareBroker, rules: Rules
+) -> None:
+    client = ruled.connect("c", session_expiry_interval=10)
+    client.subscribe("#", qos=1)
+    rules.only(RECEIVE)
+    rules.slow = True
+    ruled.publish("t", b"1", 1)
+    ruled.publish("t", b"2", 1)
+    client.drop()
+    rules.answer()
+    ruled.advance()
+    client.expect_nothing()
+    rules.slow = False
+    again = ruled.connect("c", clean_start=False, session_expiry_interval=10)
+    assert again.payloads() == [b"1", b"2"]
+
+
+def test_an_authorizer_that_fails_lets_nothing_through_and_nothing_stop(
+    ruled: BareBroker, rules: Rules, logged_failures: list[Any]
+) -> None:
+    client = ruled.connect("c")
+    client.subscribe("#", qos=1)
+    rules.only(RECEIVE)
+    rules.slow = True
+    ruled.publish("a", b"1", 1)
+    ruled.publish("b", b"2", 1)
+    rules.answer(RuntimeError("meant to be"))
+    ruled.advance()
+    rules.answer(True)
+    assert client.payloads() == [b"2"]
+    logged_failures.clear()
+
+
+def test_the_rules_see_the_mount_point_and_the_inner_filter(
+    ruled: BareBroker, rules: Rules
+) -> None:
+    from attrs import evolve
+
+    client = ruled.connect("c", listener=evolve(ruled.listener, mount_point="m/"))
+    client.subscribe("$share/g/a/#", "$queue/b", "c")
+    client.publish("t", b"x", 1, retain=True)
+    assert [(r.action, r.topic) for r in rules.requests] == [
+        (SUBSCRIBE, "m/a/#"),
+        (SUBSCRIBE, "m/b"),
+        (SUBSCRIBE, "m/c"),
+        (PUBLISH, "m/t"),
+    ]
+    assert rules.requests[-1].retain
+    assert rules.requests[-1].qos == 1
+    assert rules.requests[-1].client_id == "c"
