@@ -1,6 +1,8 @@
-"""Makes ``twistd mqttd`` and ``twist mqttd``; the rest is in ``mqttd.tap``."""
+"""Makes ``twistd mqttd`` and ``twist mqttd``, and the reactor of ``twistd -r mqttd``."""
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
-# The module is named, not imported: twistd reads every plugin on every start.
+# Modules are named, not imported: twistd reads every plugin on every start.
 mqttd = ServiceMaker("mqttd", "mqttd.tap", "An MQTT broker", "mqttd")
+mqttd_reactor = Reactor("mqttd", "mqttd.net.reactor", "epoll without a log context per event")
