@@ -24,6 +24,7 @@ from mqttd import __version__
 from mqttd.access import make_portal
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
+from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
 from mqttd.settings import BrokerSettings, ListenerSettings
 
@@ -115,7 +116,7 @@ class MQTTBroker(Service):
 
     def _make_broker(self) -> Broker:
         clock = self.reactor
-        return Broker(
+        broker = Broker(
             self.settings,
             clock,
             # A real reactor's own time is the wall clock, which may jump.
@@ -124,6 +125,9 @@ class MQTTBroker(Service):
             authorizer=self._authorizer,
             methods=self._methods,
         )
+        #: What its listeners share: buckets, and the gathering of output.
+        self.network = Network(broker)
+        return broker
 
     # --- start ------------------------------------------------------------------
 
@@ -159,7 +163,7 @@ class MQTTBroker(Service):
 
     def _open(self, settings: ListenerSettings) -> Deferred[None]:
         """Listen as *settings* say; fails with ``StartError``."""
-        listener = Listener(self.reactor, self.broker, settings)
+        listener = Listener(self.reactor, self.network, settings)
         self.listeners[settings.endpoint] = listener
         opened: Deferred[None] = ensureDeferred(_started(listener, settings))
         return opened.addErrback(self._forget, settings.endpoint)

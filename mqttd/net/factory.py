@@ -9,6 +9,7 @@ from twisted.internet.protocol import ServerFactory
 
 from mqttd.net.limiter import Limits
 from mqttd.net.outbound import Flusher
+from mqttd.net.peer import peer_of
 from mqttd.net.protocol import MQTTProtocol
 
 if TYPE_CHECKING:
@@ -16,33 +17,56 @@ if TYPE_CHECKING:
     from mqttd.settings import ListenerSettings
 
 
-class MQTTFactory(ServerFactory):
-    """One listener's factory.
+class Network:
+    """What all connections of a broker share, whatever listener they come from."""
 
-    *flusher* and *limits* are the broker's, shared by all of its listeners.
-    """
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.flusher = Flusher(broker.clock)
+        self.limits = Limits(broker.settings.shared_limits, broker.seconds)
+
+
+class MQTTFactory(ServerFactory):
+    """One listener's factory."""
 
     noisy = False
 
     def __init__(
-        self,
-        broker: Broker,
-        settings: ListenerSettings,
-        flusher: Flusher | None = None,
-        limits: Limits | None = None,
+        self, broker: Broker, settings: ListenerSettings, network: Network | None = None
     ) -> None:
+        network = network or Network(broker)
         self.broker = broker
         #: For connections to come; may be replaced.
         self.settings = settings
-        self.flusher = flusher or Flusher(broker.clock)
-        self.limits = limits or Limits(broker.settings.shared_limits, broker.seconds)
+        self.flusher = network.flusher
+        self.limits = network.limits
+        #: Those that are connected.
         self.protocols: set[MQTTProtocol] = set()
+        self._addresses: dict[str, int] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> MQTTProtocol:  # type: ignore[override]
-        protocol = MQTTProtocol(self)
+        return MQTTProtocol(self, peer_of(addr))
+
+    def made(self, protocol: MQTTProtocol) -> None:
+        """*protocol* is connected and knows its peer."""
         self.protocols.add(protocol)
         self.broker.metrics.connections_accepted += 1
-        return protocol
+        address = protocol.peer.address
+        self._addresses[address] = self._addresses.get(address, 0) + 1
+
+    def lost(self, protocol: MQTTProtocol) -> None:
+        """*protocol* is not connected any more."""
+        self.protocols.discard(protocol)
+        address = protocol.peer.address
+        left = self._addresses.get(address, 0) - 1
+        if left > 0:
+            self._addresses[address] = left
+        else:
+            self._addresses.pop(address, None)
+
+    def connections_of(self, address: str) -> int:
+        """How many connections come from *address* (as in ``Peer.address``)."""
+        return self._addresses.get(address, 0)
 
     def abort_all(self) -> None:
         """Cut every connection that is left."""

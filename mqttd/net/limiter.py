@@ -15,22 +15,32 @@ from mqttd.settings import ConnectionLimits, Rate, SharedLimits
 class TokenBucket:
     """*rate* units per second on average, *burst* at once after a rest.
 
-    *rate* and *burst* may be changed at any time.
+    Both may be read; ``change`` changes them at any time.
     """
 
     __slots__ = ("_seconds", "_since", "_tokens", "burst", "rate")
 
     def __init__(self, rate: Rate, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self.change(rate)
-        self._tokens = self.burst
+        self.rate = rate.rate
+        self.burst = self._tokens = rate.burst or rate.rate
         self._since = seconds()
 
     def change(self, rate: Rate) -> None:
-        """Take *rate* from now on; what has been saved is kept, up to its burst."""
+        """Take *rate* from now on; savings (up to its burst) and debts are kept."""
+        now = self._seconds()
+        saved = self._tokens + self.rate * (now - self._since)
         self.rate = rate.rate
         self.burst = rate.burst or rate.rate
-        self._tokens = min(getattr(self, "_tokens", self.burst), self.burst)
+        if saved >= 0.0:
+            self._tokens, self._since = min(saved, self.burst), now
+        else:
+            self._tokens, self._since = 0.0, now - saved / self.rate
+
+    @property
+    def debt(self) -> float:
+        """Seconds until the debt is paid; 0 without one."""
+        return max(0.0, self._since - self._seconds())
 
     @property
     def is_full(self) -> bool:

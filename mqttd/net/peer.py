@@ -5,20 +5,22 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.interfaces import IAddress
+
 from mqttd.interfaces import Peer
+from mqttd.net.addresses import plain
 
 # States of Linux's tcp_info in which the peer has closed (net/tcp_states.h).
 _CLOSED_STATES = frozenset((7, 8, 9))
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 
 
-def peer_of(transport: Any) -> Peer:
-    """The peer as the transport tells it."""
-    address = transport.getPeer()
+def peer_of(address: IAddress | None) -> Peer:
+    """The peer at *address*."""
     host = getattr(address, "host", None)
     if host is None:
         return Peer("unix")
-    return Peer(host, address.port)
+    return Peer(plain(host), getattr(address, "port", 0))
 
 
 def peer_is_gone(transport: Any) -> bool:

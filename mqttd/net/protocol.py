@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +28,8 @@ from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
 from mqttd.interfaces import ITransport, Peer
 from mqttd.net.limiter import Limiter
-from mqttd.net.peer import peer_is_gone, peer_of
+from mqttd.net.peer import peer_is_gone
+from mqttd.net.tls import identify
 from mqttd.wire.codes import PacketType
 from mqttd.wire.errors import ProtocolViolation
 from mqttd.wire.packets import Packet
@@ -47,20 +48,22 @@ OUR_DOING = ~(OUTPUT | CLOSING)
 _PUBLISH = PacketType.PUBLISH
 
 
-@implementer(ITransport, IPushProducer)
+@implementer(ITransport, IPushProducer, IHandshakeListener)
 class MQTTProtocol(Protocol):
     """One connection of a listener."""
 
     factory: MQTTFactory
     # Twisted's interfaces for it are many and partial; see docs/design.rst.
     transport: Any
-    peer: Peer
     connection: Connection
+    #: Seconds from accept until the protocol was made: those of a PROXY header.
+    waited = 0.0
     #: When something came last; the time of our own pauses is added.
     last_seen: float
 
-    def __init__(self, factory: MQTTFactory) -> None:
+    def __init__(self, factory: MQTTFactory, peer: Peer) -> None:
         self.factory = factory
+        self.peer = peer
         self.listener: ListenerSettings = factory.settings
         self.writable = True
         protocol = self.listener.protocol
@@ -98,7 +101,7 @@ class MQTTProtocol(Protocol):
             setter = getattr(transport, option, None)
             if setter is not None:
                 setter(True)
-        self.peer = peer_of(transport)
+        self.factory.made(self)
         limits = self.listener.limits
         self.limiter = self.factory.limits.for_connection(limits, self.peer.address)
         if limits.outbound_bytes is not None or limits.outbound_messages is not None:
@@ -107,14 +110,18 @@ class MQTTProtocol(Protocol):
             self.pacer.add(bucket(limits.outbound_bytes), bucket(limits.outbound_messages))
         self.connection = Connection(broker, self)
         self.last_seen = broker.seconds()
-        # From accept, or from as near to it as the listener could tell.
-        self._timer = broker.wheel.call_later(limits.connect_timeout, self._connect_timed_out)
+        timeout = limits.connect_timeout - self.waited
+        self._timer = broker.wheel.call_later(timeout, self._connect_timed_out)
         transport.registerProducer(self, True)
+
+    def handshakeCompleted(self) -> None:
+        """The TLS handshake is done, and the client's certificate known."""
+        identify(self.peer, self.transport, self.listener.tls)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._pauses |= CLOSING
         self._set_timer(None)
-        self.factory.protocols.discard(self)
+        self.factory.lost(self)
         self._frames.clear()
         self.connection.connection_lost(_label(reason))
 

@@ -1,0 +1,152 @@
+"""One listening endpoint: from the text of the settings to sockets that are served.
+
+The service owns listeners and tells them to start, change and stop. A listener
+puts the parts of ``net`` together: the port, the gate before it, TLS, and the
+factory of the protocols.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from mqttd.config.endpoints import with_backlog
+from mqttd.net.factory import MQTTFactory, Network
+from mqttd.net.gate import Gate
+from mqttd.net.tls import ServerTLS, TLSFactory
+from mqttd.settings import ListenerSettings, SettingError
+
+log = Logger()
+
+#: Socket options for the buffers -> the setting.
+_BUFFERS = {socket.SO_RCVBUF: "receive_buffer", socket.SO_SNDBUF: "send_buffer"}
+
+
+class Listener:
+    """A listener; *network* is what all listeners of a broker share."""
+
+    def __init__(self, reactor: Any, network: Network, settings: ListenerSettings) -> None:
+        self.settings = settings
+        self.factory = MQTTFactory(network.broker, settings, network)
+        self._reactor = reactor
+        self._tls: ServerTLS | None = None
+        self._switch = Switch(self.factory)
+        self._gate = Gate(self.factory, self._switch, settings)
+        self._port: Any = None
+        self._closed: Deferred[None] | None = None
+
+    # --- life -----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises what Twisted raises for a bad endpoint or one that is taken, and
+        ``TLSError`` for certificates that cannot be used.
+        """
+        settings = self.settings
+        self._switch.inner = self._inside(settings)
+        description = with_backlog(settings.endpoint, settings.backlog)
+        self._port = await serverFromString(self._reactor, description).listen(self._switch)
+        self._put_gate_before()
+        log.info("{name} listens on {address}", name=self.name, address=self.address)
+
+    def stop(self) -> Deferred[None]:
+        """Listen no more; connections stay. Done when the port is closed."""
+        if self._closed is None:
+            self._gate.close()
+            port, self._port = self._port, None
+            self._closed = succeed(None) if port is None else maybeDeferred(port.stopListening)
+        return self._closed
+
+    def abort(self) -> None:
+        """Cut every connection that is left."""
+        self._gate.abort_waiting()
+        self.factory.abort_all()
+
+    # --- run time ---------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.settings.name or self.settings.endpoint
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens in fact (the port number where 0 was asked for)."""
+        address: IAddress | None = None if self._port is None else self._port.getHost()
+        return address
+
+    @property
+    def connections(self) -> int:
+        """Open connections, those without CONNECT included."""
+        return self._gate.connections
+
+    def pause(self) -> None:
+        """Accept no connection for now: clients wait in the kernel's backlog."""
+        self._gate.hold()
+
+    def resume(self) -> None:
+        """Accept connections again."""
+        self._gate.release()
+
+    def reload(self, settings: ListenerSettings) -> None:
+        """Take other settings, and read certificates and revocation lists again.
+
+        Connections that are there keep what they have. When the new certificates
+        cannot be used nothing changes, and ``TLSError`` is raised. The endpoint
+        must be the same; a new backlog waits for a new start.
+        """
+        if settings.endpoint != self.settings.endpoint:
+            raise SettingError("endpoint", settings.endpoint, f"{self.settings.endpoint!r} still")
+        self._switch.inner = self._inside(settings)
+        self.settings = self.factory.settings = settings
+        self._gate.change(settings)
+        self._set_buffers()
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _inside(self, settings: ListenerSettings) -> IProtocolFactory:
+        """Our factory, with TLS around it if the settings say so."""
+        if settings.tls is None:
+            self._tls = None
+            return self.factory
+        if self._tls is not None:
+            self._tls.reload(settings.tls)
+            return self._switch.inner
+        self._tls = ServerTLS(settings.tls)
+        return TLSFactory(self._tls, False, self.factory, self._reactor)
+
+    def _put_gate_before(self) -> None:
+        """Make the gate the first factory that the port asks.
+
+        ``ssl:`` and the like have put one of theirs around ours.
+        """
+        if not hasattr(self._port, "factory"):
+            self.stop()
+            raise SettingError("endpoint", self.settings.endpoint, "one that limits can be put on")
+        self._gate.open(self._port)
+        self._set_buffers()
+
+    def _set_buffers(self) -> None:
+        """Connections inherit the buffers' sizes from the socket that listens."""
+        handle = getattr(self._port, "socket", None)
+        for option, name in _BUFFERS.items():
+            if handle is not None and (size := getattr(self.settings, name)):
+                handle.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+class Switch(Factory):
+    """What an endpoint gets: it leads to a factory that may be exchanged."""
+
+    noisy = False
+
+    def __init__(self, inner: IProtocolFactory) -> None:
+        self.inner = inner
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:  # type: ignore[override]
+        return self.inner.buildProtocol(addr)
