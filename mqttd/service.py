@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from mqttd import __version__
 from mqttd.access import make_portal
+from mqttd.admin import Admin
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
 from mqttd.net.factory import Network
@@ -45,6 +46,8 @@ CHANGEABLE = frozenset(
         "protocol",
         "session",
         "limits",
+        "sys_interval",
+        "presence",
         "share_sessions",
         "drain_timeout",
         "log_level",
@@ -107,16 +110,16 @@ class MQTTBroker(Service):
         self.listeners: dict[str, Listener] = {}
         #: Those that were taken away by a reload, while clients remain.
         self._retired: list[Listener] = []
-        self.broker = self._make_broker()
+        self._make_broker()
         self._bound = False
         self._stopped = False
         self.start_error: StartError | None = None
         #: Called when a listener fails after startService has returned.
         self.on_start_failure: Callable[[StartError], None] = lambda error: None
 
-    def _make_broker(self) -> Broker:
+    def _make_broker(self) -> None:
         clock = self.reactor
-        broker = Broker(
+        self.broker = Broker(
             self.settings,
             clock,
             # A real reactor's own time is the wall clock, which may jump.
@@ -126,8 +129,9 @@ class MQTTBroker(Service):
             methods=self._methods,
         )
         #: What its listeners share: buckets, and the gathering of output.
-        self.network = Network(broker)
-        return broker
+        self.network = Network(self.broker)
+        #: What the broker says about itself: $SYS, alarms, statistics.
+        self.admin = Admin(self.broker)
 
     # --- start ------------------------------------------------------------------
 
@@ -152,8 +156,9 @@ class MQTTBroker(Service):
         check_listeners(self.settings.listeners, bool(self._checkers))
         raise_file_limit()
         if self._stopped:
-            self.broker = self._make_broker()
+            self._make_broker()
         self.broker.start()
+        self.admin.start()
         self._bound, self._stopped = True, False
         for settings in self.settings.listeners:
             self._open(settings).addErrback(self._bind_failed)
@@ -179,6 +184,7 @@ class MQTTBroker(Service):
         for listener in self.listeners.values():
             listener.stop()
         self.listeners.clear()
+        self.admin.stop()
         self.broker.stop()
         self._bound, self._stopped = False, True
         if self.running:
@@ -210,6 +216,7 @@ class MQTTBroker(Service):
             for listener in listeners:
                 listener.abort()
             await deferLater(self.reactor, 0)
+        self.admin.stop()
         self.broker.stop()
         self.listeners.clear()
         self._retired.clear()
@@ -255,6 +262,9 @@ class MQTTBroker(Service):
         now = {name: value for name, value in different.items() if name in CHANGEABLE}
         later = tuple(name for name in different if name not in CHANGEABLE)
         self.settings = self.broker.settings = evolve(self.settings, **now)
+        if "sys_interval" in now:
+            self.admin.sys_topics.stop()
+            self.admin.sys_topics.start()
         now.pop("listeners", None)
         changed, errors = self._change_listeners()
         return Reloaded((*now, *changed), later, errors)
