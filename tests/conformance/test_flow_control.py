@@ -215,3 +215,21 @@ def test_properties_count_for_the_size(mqtt: VirtualBroker, publish: Callable[..
     reader.expect_nothing()
     publish("t", b"x", user_property=[("key", "v")])
     reader.expect(Publish)
+
+
+@pytest.mark.statement("MQTT-4.9.0-1", "MQTT-3.3.4-7")
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_an_earlier_connection_left_does_not_count_for_this_one(qos: int) -> None:
+    broker = broker_with(receive_maximum=2)
+    client = broker.connect("c", **keep(MQTT5))
+    for packet_id in (1, 2):
+        client.send(Publish("t", qos=2, packet_id=packet_id))
+        client.expect(Pubrec)
+    client.drop()
+    # The quota of the client is whole again; its PUBRELs may come in its own time.
+    client = broker.connect("c", **keep(MQTT5))
+    client.send(Publish("t", qos=qos, packet_id=3))
+    client.expect(Puback if qos == 1 else Pubrec, packet_id=3)
+    for packet_id in (1, 2):
+        client.send(Pubrel(packet_id))
+        client.expect(Pubcomp, packet_id=packet_id, reason=0)
