@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from mqttd.broker.access import Guard
 from mqttd.broker.credentials import MQTTCredentials
+from mqttd.broker.receiving import RESERVED_PREFIX, is_reserved
 from mqttd.broker.sessions import ClaimRefused
 from mqttd.broker.wills import PendingWill
 from mqttd.interfaces import (
@@ -481,8 +482,12 @@ async def _will(connection: Connection, packet: Connect) -> PendingWill | None:
     levels, length = settings.maximum_topic_levels, settings.maximum_topic_length
     if check_topic_name(will.topic, levels, length) is not None:
         raise Refused(ReasonCode.TOPIC_NAME_INVALID, "the topic of the will is too long", "will")
+    if 0 < settings.maximum_payload_size < len(will.payload):
+        raise Refused(ReasonCode.PACKET_TOO_LARGE, "the payload of the will is too long", "will")
     topic = connection.mount_point + will.topic
-    allowed: Any = not will.topic.startswith("$") or settings.dollar_topics
+    allowed: Any = not (
+        will.topic.startswith(RESERVED_PREFIX) and is_reserved(will.topic, settings.dollar_topics)
+    )
     if allowed:
         allowed = connection.guard.allowed(PUBLISH, topic, will.qos, will.retain)
     if isinstance(allowed, Deferred):

@@ -8,6 +8,7 @@ PUBREL, so that it is routed once (section 4.3.3, and invariant 3).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -17,15 +18,18 @@ from mqttd.broker.message import Message
 from mqttd.interfaces import PUBLISH
 from mqttd.settings import DeniedPublish
 from mqttd.wire.codes import MQTT5, PacketType, ReasonCode
-from mqttd.wire.errors import ProtocolViolation
+from mqttd.wire.errors import ProtocolViolation, protocol_error
 from mqttd.wire.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
 from mqttd.wire.topics import check_topic_name
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
 
-#: Topics that are not for clients to publish to, by their first level.
+#: Topics that are not for clients to publish to, by their first character.
 RESERVED_PREFIX = "$"
+#: Where mosquitto's bridges say whether they are connected, by a retained message
+#: and a will; refused, they would not connect.
+_BRIDGE_STATE = re.compile(r"\$SYS/broker/connection/[^/]+/state")
 
 _PUBACK = b"\x40\x02"
 _PUBREC = b"\x50\x02"
@@ -34,7 +38,9 @@ _PUBCOMP = b"\x70\x02"
 
 def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     """PUBLISH (section 3.3)."""
-    connection.broker.metrics.messages_received[packet.qos] += 1
+    metrics = connection.broker.metrics
+    metrics.messages_received[packet.qos] += 1
+    metrics.payload_bytes_received += len(packet.payload)
     topic = packet.topic
     if connection.version >= MQTT5:
         topic = _resolve_alias(connection, packet)
@@ -86,7 +92,7 @@ def _resolve_alias(connection: Connection, packet: Publish) -> str:
         return packet.topic
     topic = aliases.get(alias)
     if topic is None:
-        raise ProtocolViolation(ReasonCode.TOPIC_ALIAS_INVALID, "the topic alias is unknown")
+        raise protocol_error("the topic alias is unknown")
     return topic
 
 
@@ -117,7 +123,7 @@ def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | 
     reason = check_topic_name(topic, settings.maximum_topic_levels, settings.maximum_topic_length)
     if reason is not None:
         return reason
-    if topic.startswith(RESERVED_PREFIX) and not settings.dollar_topics:
+    if topic.startswith(RESERVED_PREFIX) and is_reserved(topic, settings.dollar_topics):
         return ReasonCode.NOT_AUTHORIZED
     if 0 < settings.maximum_payload_size < len(packet.payload):
         return ReasonCode.QUOTA_EXCEEDED
@@ -128,6 +134,13 @@ def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | 
     ):
         return ReasonCode.PAYLOAD_FORMAT_INVALID
     return None
+
+
+def is_reserved(topic: str, dollar_topics: bool) -> bool:
+    """Whether *topic*, which begins with "$", is not for clients to publish to."""
+    if topic == "$SYS" or topic.startswith("$SYS/"):
+        return _BRIDGE_STATE.fullmatch(topic) is None
+    return not dollar_topics
 
 
 def _is_utf8(payload: bytes) -> bool:

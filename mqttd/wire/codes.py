@@ -119,6 +119,8 @@ _RETURN_CODES = {
     ReasonCode.BAD_AUTHENTICATION_METHOD: ConnectReturnCode.NOT_AUTHORIZED,
     ReasonCode.NOT_AUTHORIZED: ConnectReturnCode.NOT_AUTHORIZED,
     ReasonCode.BANNED: ConnectReturnCode.NOT_AUTHORIZED,
+    # Not "unavailable", after which clients try again.
+    ReasonCode.PACKET_TOO_LARGE: ConnectReturnCode.NOT_AUTHORIZED,
 }
 
 
