@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mqttd.testing import VirtualBroker, VirtualClient
-from mqttd.wire.packets import Publish, Pubrec, Will
+from mqttd.wire.packets import Pubcomp, Publish, Pubrec, Pubrel, Will
 
 from .support import FOR_EVER, all_versions, each_version, keep
 
@@ -182,3 +182,28 @@ def test_retained_messages_outlive_the_session(mqtt: VirtualBroker, version: int
     reader = mqtt.connect("reader", version)
     reader.subscribe("#")
     assert {message.payload for message in reader.messages()} == {b"kept", b"w"}
+
+
+@pytest.mark.statement("MQTT-3.1.3-2", "MQTT311-3.1.3-2", "MQTT-4.4.0-1", "MQTT311-4.4.0-1")
+@pytest.mark.parametrize(("before", "after"), [(5, 4), (4, 5), (5, 3), (3, 5), (3, 4)])
+def test_a_session_may_be_resumed_in_another_version(
+    mqtt: VirtualBroker, before: int, after: int
+) -> None:
+    client = mqtt.connect("c", before, **keep(before))
+    client.subscribe("t", qos=2)
+    writer = mqtt.connect("writer", before)
+    for number in range(4):
+        writer.publish("t", str(number).encode(), qos=1 + number % 2)
+    released = client.messages()[1].packet_id
+    client.send(Pubrec(released))
+    client.drop()
+    writer.publish("t", b"queued", qos=1)
+    client = mqtt.connect("c", after, **keep(after))
+    assert [packet.packet_id for packet in client.take(Pubrel)] == [released]
+    messages = client.messages()
+    assert [message.payload for message in messages] == [b"0", b"2", b"3", b"queued"]
+    for message in messages:
+        client.acknowledge(message)
+    client.send(Pubcomp(released))
+    client.drop()
+    mqtt.connect("c", before, **keep(before)).expect_nothing()

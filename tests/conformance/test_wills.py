@@ -11,7 +11,7 @@ from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.codes import MQTT5, ReasonCode
 from mqttd.wire.packets import Connect, Publish, Will
 
-from .support import all_versions, each_version
+from .support import all_versions, each_version, keep
 
 
 @pytest.fixture
@@ -182,3 +182,33 @@ def test_a_will_keeps_its_properties_and_their_order(
     found = reader.expect(Publish).properties
     assert found == will.properties
     assert found["user_property"] == pairs
+
+
+@pytest.mark.statement("MQTT-3.1.2-8", "MQTT-3.1.3-9")
+@pytest.mark.parametrize(
+    ("delay", "clean_start", "published"),
+    [(0, False, True), (0, True, True), (10, False, False), (10, True, True)],
+)
+def test_a_take_over_ends_the_delay_or_stops_the_will(
+    mqtt: VirtualBroker, reader: VirtualClient, delay: int, clean_start: bool, published: bool
+) -> None:
+    will = Will("will", b"gone", properties={"will_delay_interval": delay})
+    mqtt.connect("c", will=will, session_expiry_interval=100)
+    mqtt.connect("c", clean_start=clean_start, session_expiry_interval=100)
+    assert [message.payload for message in reader.messages()] == [b"gone"] * published
+    mqtt.advance(1000)
+    reader.expect_nothing()
+
+
+@pytest.mark.statement("MQTT-3.1.2-10", "MQTT-3.3.2-6")
+def test_a_will_has_its_expiry_from_when_it_is_published(mqtt: VirtualBroker) -> None:
+    reader = mqtt.connect("reader", **keep(MQTT5))
+    reader.subscribe("will", qos=1)
+    reader.drop()
+    will = Will("will", b"gone", qos=1, properties={"message_expiry_interval": 100})
+    client = mqtt.connect("c", will=will)
+    mqtt.advance(1000)
+    client.drop()
+    mqtt.advance(40)
+    reader = mqtt.connect("reader", **keep(MQTT5))
+    assert reader.expect(Publish).properties == {"message_expiry_interval": 60}
