@@ -7,6 +7,7 @@ service is made, never on import.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 from typing import Any, NoReturn
@@ -73,6 +74,8 @@ class Options(usage.Options, AuthOptionMixin):
             self.settings = self.load()
             self._check_endpoints()
             self.checkers = make_checkers(self)
+            if self["check-config"]:
+                self._check_certificates()
         except ConfigError as error:
             # Not a UsageError: the lines matter, and not the whole help text.
             print("\n".join(error.lines()), file=sys.stderr)
@@ -80,6 +83,9 @@ class Options(usage.Options, AuthOptionMixin):
         if self["check-config"]:
             print(render_settings(self.settings), end="")
             sys.exit(0)
+        if self["config"]:
+            # twistd changes its directory before a reload can come.
+            self["config"] = os.path.abspath(self["config"])
 
     def _check_choice(self, option: str, words: tuple[str, ...]) -> None:
         if self[option] is not None and self[option] not in words:
@@ -116,6 +122,19 @@ class Options(usage.Options, AuthOptionMixin):
             except Exception as error:
                 text = f" bad endpoint {listener.endpoint!r}: {error}"
                 problems.append(Problem(("listener", index), text))
+        if problems:
+            raise ConfigError("mqttd", problems)
+
+    def _check_certificates(self) -> None:
+        from mqttd.net.tls import ServerTLS
+
+        problems = []
+        for index, listener in enumerate(self.settings.listeners):
+            try:
+                if listener.tls is not None:
+                    ServerTLS(listener.tls)
+            except (OSError, ValueError) as error:
+                problems.append(Problem(("listener", index, "tls"), f": {error}"))
         if problems:
             raise ConfigError("mqttd", problems)
 

@@ -34,8 +34,10 @@ from mqttd.settings import (
     Overflow,
     ProtocolSettings,
     Rate,
+    RetainedSettings,
     SessionSettings,
     SettingError,
+    SharedLimits,
     TLSSettings,
 )
 
@@ -424,6 +426,35 @@ def test_the_example_file_has_every_setting() -> None:
 def test_the_other_example_is_a_configuration() -> None:
     settings = load_settings(ETC / "example.toml")
     check_listeners(settings.listeners, authenticated=True)
+
+
+#: Settings that nothing obeys yet; empty it, and never add to it.
+NOT_YET = {"send_timeout", "tcp_no_delay"}
+
+
+def test_every_setting_is_obeyed_somewhere() -> None:
+    files = [
+        path
+        for path in (ETC.parent / "mqttd").rglob("*.py")
+        if path.name not in ("settings.py", "fields.py") and path.parent.name != "config"
+    ]
+    code = "\n".join(path.read_text() for path in files)
+    names = {
+        field.name
+        for group in (
+            BrokerSettings,
+            ListenerSettings,
+            ProtocolSettings,
+            SessionSettings,
+            RetainedSettings,
+            ConnectionLimits,
+            SharedLimits,
+            TLSSettings,
+        )
+        for field in attrs.fields(group)
+    }
+    unread = {name for name in names if not re.search(rf'\.{name}\b|"{name}"', code)}
+    assert unread <= NOT_YET
 
 
 # --- writing ---------------------------------------------------------------------------

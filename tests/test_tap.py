@@ -125,6 +125,17 @@ def test_check_config_prints_what_is_in_force(
     assert shown.listeners[0].allow_anonymous
 
 
+def test_check_config_looks_into_certificates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mqttd.toml"
+    text = "[[listener]]\nendpoint = 'unix:/a'\n[listener.tls]\ncertificate = '/nonexistent.pem'"
+    path.write_text(text)
+    text = refused(capsys, "-c", str(path), "--check-config")
+    assert text.startswith("mqttd: listener[1].tls: ")
+    assert "/nonexistent.pem" in text
+
+
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed("--version")
