@@ -367,6 +367,11 @@ class ListenerSettings:
     session: SessionSettings = part(SessionSettings)
     limits: ConnectionLimits = part(ConnectionLimits)
 
+    def __attrs_post_init__(self) -> None:
+        if self.mount_point and self.protocol.dollar_topics:
+            # Under a mount point "$x" is a topic like others, which "#" would match.
+            raise SettingError("protocol.dollar_topics", True, "false with a mount_point")
+
 
 def _are_listeners(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(x, ListenerSettings) for x in value)

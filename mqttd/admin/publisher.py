@@ -56,14 +56,8 @@ class SystemPublisher:
             metrics.system_dropped["system-topic"] += 1
             return False
         # Nothing else happens during the call: what the counters gain is ours.
-        sent, unrouted, dropped = (
-            list(metrics.messages_sent),
-            metrics.messages_unrouted,
-            dict(metrics.dropped),
-        )
+        unrouted, dropped = metrics.messages_unrouted, dict(metrics.dropped)
         broker.publish(topic, payload, 0, retain)
-        for qos, before in enumerate(sent):
-            metrics.system_sent[qos] += metrics.messages_sent[qos] - before
         metrics.system_unrouted += metrics.messages_unrouted - unrouted
         if metrics.dropped != dropped:
             for reason, count in metrics.dropped.items():

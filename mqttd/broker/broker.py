@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from mqttd.broker.access import AllowAll
 from mqttd.broker.message import Message
@@ -32,6 +33,8 @@ from mqttd.wire.serializer import passthrough_of
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
+
+log = Logger()
 
 #: Seconds between sweeps for expired retained messages and for retries.
 SWEEP_INTERVAL = 1.0
@@ -101,6 +104,15 @@ class Broker:
             # [MQTT-4.4.0-1] in 5.0 a reconnection is the only occasion.
             if session.settings.retry_interval and session.inflight and connection.version < MQTT5:
                 session.retry()
+
+    def tell(self, observers: list[Callable[..., None]], *news: object) -> None:
+        """Call each of *observers*; one that raises is logged and harms nobody."""
+        for observer in observers:
+            try:
+                observer(*news)
+            except Exception:
+                log.failure("{observer} failed", observer=observer)
+                self.metrics.errors["observer"] += 1
 
     def publish(
         self,

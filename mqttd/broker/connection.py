@@ -152,14 +152,15 @@ class Connection:
         broker.connections[self.client_id] = self
         self.lane = fast_lane.receiving_lane(self)
         if self.version >= MQTT5:
-            self.maximum_awaiting = self.transport.listener.protocol.receive_maximum
+            # [MQTT-3.3.4-7] What an earlier connection has left does not count.
+            left = len(session.awaiting_release or ())
+            self.maximum_awaiting = left + self.transport.listener.protocol.receive_maximum
         broker.maximum_connections = max(broker.maximum_connections, len(broker.connections))
 
     def start_delivery(self) -> None:
         """CONNACK is out: what waited for the client follows."""
         self.session.attach(self)
-        for observer in self.broker.on_connected:
-            observer(self)
+        self.broker.tell(self.broker.on_connected, self)
 
     # --- from the transport -----------------------------------------------------
 
@@ -185,7 +186,7 @@ class Connection:
             text=violation.text,
         )
         if self.state is State.CONNECTED:
-            # [MQTT-4.13.1-1] [MQTT-4.8.0-1] [MQTT311-4.8.0-1]
+            # [MQTT-4.13.1-1] [MQTT311-4.8.0-1]
             self.disconnect(violation.reason, violation.text, "protocol-error")
         elif self.state is not State.CLOSED:
             handshake.refuse_violation(self, violation)
@@ -258,8 +259,7 @@ class Connection:
         broker.sessions.release(session)
         if will:
             broker.wills.connection_lost(session)
-        for observer in broker.on_disconnected:
-            observer(self, label)
+        broker.tell(broker.on_disconnected, self, label)
 
     def publish_will(self) -> None:
         """The server is going down: the will goes out while others can hear it."""
@@ -339,6 +339,9 @@ class Connection:
         metrics = self.broker.metrics
         metrics.packets_sent[PacketType.PUBLISH] += 1
         metrics.messages_sent[qos] += 1
+        metrics.payload_bytes_sent += len(message.payload)
+        if message.publisher is None and message.topic.startswith("$SYS/"):
+            metrics.system_sent[qos] += 1
         self.transport.write(frame)
         return True
 

@@ -208,11 +208,14 @@ def _take_publishes(
         for session in receivers:
             session.consumer.transport.write(run)  # type: ignore[union-attr]
     metrics = connection.broker.metrics
+    payload_size = size - (payload - start)
     metrics.packets_received[_PUBLISH] += count
     metrics.messages_received[qos] += count
+    metrics.payload_bytes_received += count * payload_size
     sent = count * len(receivers)
     metrics.packets_sent[_PUBLISH] += sent
     metrics.messages_sent[qos] += sent
+    metrics.payload_bytes_sent += sent * payload_size
     if others is not None:
         for frame in range(start, stop, size):
             _deliver(
@@ -322,6 +325,8 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
         if answers:
             metrics.packets_sent[answers[0][0] >> 4] += len(answers)
             connection.transport.write(b"".join(answers))
+        if first in (_PUBACK, _PUBCOMP):
+            session.note_free(data[position - 2] << 8 | data[position - 1])
         if session.queue or session.is_replaying:
             session.pump()
     return position

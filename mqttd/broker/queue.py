@@ -21,10 +21,11 @@ OVERHEAD = 200
 class MessageQueue:
     """Deliveries in waiting; lengths in messages and in bytes."""
 
-    __slots__ = ("_lanes", "_settings", "bytes", "messages", "messages_qos0")
+    __slots__ = ("_lanes", "bytes", "messages", "messages_qos0", "settings")
 
     def __init__(self, settings: SessionSettings) -> None:
-        self._settings = settings
+        #: May be replaced; holds for messages to come.
+        self.settings = settings
         self._lanes: dict[int, deque[Delivery]] = {}
         self.messages = 0
         self.bytes = 0
@@ -40,7 +41,7 @@ class MessageQueue:
 
     def has_room(self, delivery: Delivery, share: float = 1.0) -> bool:
         """Whether *delivery* fits into *share* of the bounds."""
-        settings = self._settings
+        settings = self.settings
         return (
             self.messages < settings.maximum_queued_messages * share
             and self.bytes + delivery.message.size + OVERHEAD
@@ -49,7 +50,7 @@ class MessageQueue:
 
     def may_hold(self, delivery: Delivery) -> bool:
         """Whether *delivery* fits into an empty queue."""
-        return delivery.message.size + OVERHEAD <= self._settings.maximum_queued_bytes
+        return delivery.message.size + OVERHEAD <= self.settings.maximum_queued_bytes
 
     def push(self, delivery: Delivery) -> None:
         """Put *delivery* behind those of its priority; bounds are not looked at."""
@@ -69,23 +70,32 @@ class MessageQueue:
         priority = next(iter(lanes)) if len(lanes) == 1 else max(lanes)
         return self._take(priority)
 
-    def drop_oldest(self) -> Delivery | None:
-        """Take out the one that waits longest in the lowest priority."""
-        return self._take(min(self._lanes)) if self._lanes else None
+    def drop_oldest(self, newcomer: Delivery) -> Delivery | None:
+        """Take out the one that waits longest in the lowest priority.
+
+        None when all that wait have a higher priority than *newcomer*.
+        """
+        lowest = min(self._lanes, default=0)
+        if not self._lanes or lowest > self._priority(newcomer):
+            return None
+        return self._take(lowest)
 
     def clear(self) -> None:
         self._lanes.clear()
         self.messages = self.bytes = self.messages_qos0 = 0
 
+    def _priority(self, delivery: Delivery) -> int:
+        priorities = self.settings.priorities
+        if not priorities:
+            return 0
+        topic = delivery.message.topic
+        return max(
+            (level for pattern, level in priorities.items() if matches(pattern, topic)),
+            default=0,
+        )
+
     def _lane(self, delivery: Delivery) -> deque[Delivery]:
-        priorities = self._settings.priorities
-        priority = 0
-        if priorities:
-            topic = delivery.message.topic
-            priority = max(
-                (level for pattern, level in priorities.items() if matches(pattern, topic)),
-                default=0,
-            )
+        priority = self._priority(delivery)
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = deque()

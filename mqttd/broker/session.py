@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: Messages sent in one go before others get their turn.
 BATCH = 200
 
+#: Packet ids in use beyond which those given back are taken first.
+CROWDED = 1024
+
 
 class Consumer(Protocol):
     """Who takes a session's messages while its client is here."""
@@ -297,6 +300,15 @@ class Session:
         self.next_packet_id = packet_id % 65_535 + 1
         return packet_id
 
+    def note_free(self, packet_id: int) -> None:
+        """*packet_id* was given back.
+
+        In a window that is nearly as large as all packet ids the search for an
+        unused one would be long; there the next one is the last given back.
+        """
+        if len(self.inflight) > CROWDED:
+            self.next_packet_id = packet_id
+
     # --- what waits -------------------------------------------------------------
 
     def _enqueue(self, delivery: Delivery, front: bool = False) -> None:
@@ -321,8 +333,9 @@ class Session:
         policy = self.settings.overflow
         if policy is Overflow.DROP_OLDEST:
             while queue and queue.may_hold(delivery) and not queue.has_room(delivery):
-                oldest = queue.drop_oldest()
-                assert oldest is not None
+                oldest = queue.drop_oldest(delivery)
+                if oldest is None:
+                    break
                 self.drop(oldest, "queue-full")
             if queue.has_room(delivery):
                 queue.push(delivery)
@@ -411,8 +424,15 @@ class Session:
             sent = self.inflight[packet_id] = reopen(sent, self.consumer.version)
         return sent
 
+    def change_settings(self, settings: SessionSettings) -> None:
+        """The client came back by another listener, or that has new settings."""
+        self.settings = settings
+        if self.queue is not None:
+            self.queue.settings = settings
+
     def _done(self, packet_id: int) -> None:
         del self.inflight[packet_id]
+        self.note_free(packet_id)
         if self.queue or self.is_replaying:
             self.pump()
 

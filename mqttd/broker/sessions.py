@@ -81,7 +81,7 @@ class SessionRegistry:
             session = None
         if session is not None:  # [MQTT-3.1.2-5] [MQTT311-3.1.2-4]
             self.offline -= 1
-            session.settings = settings
+            session.change_settings(settings)
             session.principal = principal
             return session, True
         session = Session(self._broker, client_id, principal, settings)  # [MQTT-3.1.2-6]
@@ -102,6 +102,7 @@ class SessionRegistry:
 
     def _expire(self, session: Session) -> None:
         if self._sessions.get(session.client_id) is session and not session.online:
+            self._broker.metrics.sessions_expired += 1
             self.end(session)
 
     def end(self, session: Session) -> None:

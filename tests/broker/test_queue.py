@@ -32,7 +32,7 @@ def test_an_empty_queue_has_nothing() -> None:
     queue = queue_with()
     assert not queue
     assert queue.pop() is None
-    assert queue.drop_oldest() is None
+    assert queue.drop_oldest(delivery()) is None
     assert list(queue) == []
 
 
@@ -76,7 +76,14 @@ def test_the_oldest_of_the_lowest_priority_is_dropped_first() -> None:
     high, low, low_too = delivery("high"), delivery("low"), delivery("low")
     for one in (high, low, low_too):
         queue.push(one)
-    assert [queue.drop_oldest(), queue.drop_oldest(), queue.drop_oldest()] == [low, low_too, high]
+    urgent = delivery("high")
+    assert [queue.drop_oldest(urgent) for _ in range(3)] == [low, low_too, high]
+
+
+def test_nothing_goes_for_one_of_a_lower_priority() -> None:
+    queue = queue_with(priorities={"high": 1})
+    queue.push(delivery("high"))
+    assert queue.drop_oldest(delivery("low")) is None
 
 
 def test_room_is_bounded_in_messages() -> None:
@@ -123,7 +130,7 @@ def test_its_counts_are_those_of_what_it_holds(steps: list[Any]) -> None:
         if step == "pop":
             queue.pop()
         elif step == "drop":
-            queue.drop_oldest()
+            queue.drop_oldest(delivery("a"))
         elif step == "back":
             taken = queue.pop()
             if taken is not None:
