@@ -65,28 +65,75 @@ class TokenBucket:
 
 
 class Limiter:
-    """The buckets of one connection: its own, its address's, its user's."""
+    """The buckets of one connection in one direction.
 
-    __slots__ = ("bytes", "messages")
+    Of bytes and of messages: its own, which may be changed, and those that it
+    shares by its address and its user.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_own", "_seconds", "bytes", "messages")
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._own: tuple[TokenBucket | None, TokenBucket | None] = (None, None)
         self.bytes: list[TokenBucket] = []
         self.messages: list[TokenBucket] = []
 
-    def add(self, bytes: TokenBucket | None, messages: TokenBucket | None) -> None:
+    @property
+    def is_limited(self) -> bool:
+        return bool(self.bytes or self.messages)
+
+    @property
+    def rates(self) -> tuple[Rate | None, Rate | None]:
+        """Its own rates: of bytes, and of messages."""
+        bytes, messages = self._own
+        return _rate_of(bytes), _rate_of(messages)
+
+    def change(self, bytes: Rate | None, messages: Rate | None) -> None:
+        """Take these as its own rates from now on."""
+        own = self._own
+        self._own = (
+            self._changed(own[0], self.bytes, bytes),
+            self._changed(own[1], self.messages, messages),
+        )
+
+    def _changed(
+        self, bucket: TokenBucket | None, buckets: list[TokenBucket], rate: Rate | None
+    ) -> TokenBucket | None:
+        if rate is None:
+            if bucket is not None:
+                buckets.remove(bucket)
+            return None
+        if bucket is None:
+            bucket = TokenBucket(rate, self._seconds)
+            buckets.append(bucket)
+        else:
+            bucket.change(rate)
+        return bucket
+
+    def share(self, bytes: TokenBucket | None, messages: TokenBucket | None) -> None:
         """Be limited by these as well."""
         if bytes is not None:
             self.bytes.append(bytes)
         if messages is not None:
             self.messages.append(messages)
 
+    @property
+    def debt(self) -> float:
+        """Seconds until nothing is owed to any bucket."""
+        return max((bucket.debt for bucket in (*self.bytes, *self.messages)), default=0.0)
+
     def take_bytes(self, amount: int) -> float:
-        """Seconds to pause reading after *amount* bytes were read."""
+        """Seconds to pause after *amount* bytes."""
         return max((bucket.take(amount) for bucket in self.bytes), default=0.0)
 
-    def take_message(self) -> float:
-        """Seconds to pause reading after one PUBLISH."""
-        return max((bucket.take(1) for bucket in self.messages), default=0.0)
+    def take_messages(self, amount: int) -> float:
+        """Seconds to pause after *amount* PUBLISH packets."""
+        return max((bucket.take(amount) for bucket in self.messages), default=0.0)
+
+
+def _rate_of(bucket: TokenBucket | None) -> Rate | None:
+    return None if bucket is None else Rate(bucket.rate, bucket.burst)
 
 
 Pair = tuple[TokenBucket | None, TokenBucket | None]
@@ -145,8 +192,9 @@ class Limits:
             settings.address_inbound_bytes, settings.address_inbound_messages, seconds
         )
 
-    def bucket(self, rate: Rate | None) -> TokenBucket | None:
-        return None if rate is None else TokenBucket(rate, self._seconds)
+    def limiter(self) -> Limiter:
+        """A limiter that limits nothing yet."""
+        return Limiter(self._seconds)
 
     def for_connection(self, limits: ConnectionLimits, address: str) -> Limiter | None:
         """The limiter of a new connection; None when it has no limit."""
@@ -156,16 +204,16 @@ class Limits:
             and not self._addresses.is_needed
         ):
             return None
-        limiter = Limiter()
-        limiter.add(self.bucket(limits.inbound_bytes), self.bucket(limits.inbound_messages))
+        limiter = self.limiter()
+        limiter.change(limits.inbound_bytes, limits.inbound_messages)
         if self._addresses.is_needed:
-            limiter.add(*self._addresses.of(address))
+            limiter.share(*self._addresses.of(address))
         return limiter
 
     def join_user(self, limiter: Limiter | None, user: str | None) -> Limiter | None:
         """The limiter of a connection that has turned out to be *user*'s."""
         if user is None or not self._users.is_needed:
             return limiter
-        limiter = limiter or Limiter()
-        limiter.add(*self._users.of(user))
+        limiter = limiter or self.limiter()
+        limiter.share(*self._users.of(user))
         return limiter

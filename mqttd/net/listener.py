@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from mqttd.config.endpoints import with_backlog
+from mqttd.net.eager import make_eager
 from mqttd.net.factory import MQTTFactory, Network
 from mqttd.net.gate import Gate
 from mqttd.net.tls import ServerTLS, TLSFactory
@@ -129,6 +130,7 @@ class Listener:
         if not hasattr(self._port, "factory"):
             self.stop()
             raise SettingError("endpoint", self.settings.endpoint, "one that limits can be put on")
+        make_eager(self._port)
         self._gate.open(self._port)
         self._set_buffers()
 

@@ -1,18 +1,26 @@
-"""Who is at the other end of a Twisted transport, and whether he still is."""
+"""Who is at the other end of a Twisted transport, and how it fares.
+
+What Twisted's interfaces do not tell is asked of the socket itself, and left
+open (nobody is gone, nothing is known to wait) where there is no socket.
+"""
 
 from __future__ import annotations
 
-import socket
+import fcntl
+import select
+import termios
 from typing import Any
 
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress
+from twisted.python.failure import Failure
 
 from mqttd.interfaces import Peer
 from mqttd.net.addresses import plain
 
-# States of Linux's tcp_info in which the peer has closed (net/tcp_states.h).
-_CLOSED_STATES = frozenset((7, 8, 9))
-_TCP_INFO = getattr(socket, "TCP_INFO", None)
+#: The peer has closed its side; only Linux has it apart from a full hang-up.
+_CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 def peer_of(address: IAddress | None) -> Peer:
@@ -23,20 +31,44 @@ def peer_of(address: IAddress | None) -> Peer:
     return Peer(plain(host), getattr(address, "port", 0))
 
 
-def peer_is_gone(transport: Any) -> bool:
-    """Whether the peer has closed a connection that is not being read.
-
-    A paused socket is not watched, so nobody is told of a FIN or RST; its state
-    in the kernel shows it, even with unread data before it. False where the
-    kernel does not tell (TCP keepalive is on for that case).
-    """
+def innermost(transport: Any) -> Any:
+    """The transport that has the socket, below TLS and the like."""
     while hasattr(transport, "wrappedProtocol"):
         transport = transport.transport
-    handle = getattr(transport, "getHandle", lambda: None)()
-    if _TCP_INFO is None or not isinstance(handle, socket.socket):
-        return False
+    return transport
+
+
+def unread_after_end(transport: Any) -> int | None:
+    """Bytes that wait to be read from a peer that has closed; None while it has not.
+
+    A paused socket is not watched, so nobody is told of a FIN or RST. The kernel
+    knows; with TCP keepalive it finds out about a peer that vanished, too.
+    """
+    fileno = getattr(innermost(transport), "fileno", None)
+    handle = -1 if fileno is None else fileno()
+    if handle < 0:
+        return None
+    watch = select.poll()
+    watch.register(handle, _CLOSED)
+    if not watch.poll(0):
+        return None
     try:
-        state = handle.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)
+        return int.from_bytes(fcntl.ioctl(handle, termios.FIONREAD, bytes(4)), "little")
     except OSError:
-        return False
-    return state[0] in _CLOSED_STATES
+        return 0
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that Twisted has and the network has not taken."""
+    inner = innermost(transport)
+    begun = len(getattr(inner, "dataBuffer", b"")) - getattr(inner, "offset", 0)
+    return begun + int(getattr(inner, "_tempDataLen", 0))
+
+
+def ending_of(reason: Failure) -> str:
+    """How a connection ended, for the metrics."""
+    if reason.check(ConnectionDone):
+        return "closed-by-client"
+    if reason.check(ConnectionAborted):
+        return "aborted"
+    return "tls-error" if reason.check(SSL.Error) else "connection-lost"

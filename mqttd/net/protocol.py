@@ -3,22 +3,25 @@
 Twisted calls it with what arrives; it keeps the limits, feeds the parser and
 hands packets to the protocol machine, which sees it as ``ITransport``. It knows
 why it does not read (a mask of ``broker.pause`` reasons), what its deadlines
-are, and how to close without hanging.
+are, and how to close without hanging. Its output is in ``outbound``.
 
-Input. While any pause reason is set nothing is parsed: what has been read waits
-in the parser, and is parsed before reading goes on. Output. Frames gather in a
-list and leave once per chunk of input or turn of the reactor (``outbound``).
-While the network does not take them ``writable`` is False, and sessions queue.
+While any pause reason is set nothing is parsed: what has been read waits in the
+parser, and is parsed before reading goes on. What was read is always handled; a
+rate that it exceeds delays the next read.
+
+A connection that we do not read is not watched by the reactor either, and its
+client's PINGREQ lies unseen in the kernel. So the time of a pause does not count
+towards keep alive; instead ``_look`` asks the socket now and then whether the
+client has left, and a client that we wait for to take our output must take some.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -28,8 +31,10 @@ from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
 from mqttd.interfaces import ITransport, Peer
 from mqttd.net.limiter import Limiter
-from mqttd.net.peer import peer_is_gone
+from mqttd.net.outbound import FULL, Outbound
+from mqttd.net.peer import ending_of, unread_after_end, unsent
 from mqttd.net.tls import identify
+from mqttd.settings import Rate
 from mqttd.wire.codes import PacketType
 from mqttd.wire.errors import ProtocolViolation
 from mqttd.wire.packets import Packet
@@ -42,51 +47,45 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Pauses that are our doing: their time does not count against the client.
-OUR_DOING = ~(OUTPUT | CLOSING)
-
 _PUBLISH = PacketType.PUBLISH
+
+#: Seconds between looks at a connection, or less when its keep alive is shorter.
+LOOK_INTERVAL = 60.0
+#: Seconds that a pause may keep what a client sent before it left.
+ABANDONED = 300.0
 
 
 @implementer(ITransport, IPushProducer, IHandshakeListener)
-class MQTTProtocol(Protocol):
+class MQTTProtocol(Outbound):
     """One connection of a listener."""
 
-    factory: MQTTFactory
-    # Twisted's interfaces for it are many and partial; see docs/design.rst.
-    transport: Any
-    connection: Connection
+    #: The limits on what comes in; None for none.
+    limiter: Limiter | None = None
     #: Seconds from accept until the protocol was made: those of a PROXY header.
     waited = 0.0
-    #: When something came last; the time of our own pauses is added.
-    last_seen: float
+    #: When something came last; the time of pauses is added.
+    last_seen = 0.0
+    _paused_at = 0.0
+    _reading = True
+    _processing = False
+    _fast = False
+    #: Seconds without a packet after which the client counts as dead; 0: never.
+    _silence = 0.0
+    _timer: Timer | None = None
+    _rate_call: IDelayedCall | None = None
+    _rate_until = 0.0
 
     def __init__(self, factory: MQTTFactory, peer: Peer) -> None:
+        super().__init__()
         self.factory = factory
         self.peer = peer
         self.listener: ListenerSettings = factory.settings
-        self.writable = True
         protocol = self.listener.protocol
         self.parser = Parser(
             protocol.maximum_packet_size,
             maximum_user_properties=protocol.maximum_user_properties,
             maximum_filters=protocol.maximum_filters_per_packet,
         )
-        #: The limits on what comes in; None for none.
-        self.limiter: Limiter | None = None
-        #: The limits on what goes out.
-        self.pacer: Limiter | None = None
-        self._frames: list[bytes] = []
-        self._waiting = 0
-        #: Twisted's buffer is full, or the pacer waits: frames stay here.
-        self._holding = False
-        self._pauses = 0
-        self._paused_at = 0.0
-        self._reading = True
-        self._processing = False
-        self._fast = False
-        self._silence = 0.0
-        self._timer: Timer | None = None
 
     @property
     def version(self) -> int:
@@ -96,23 +95,22 @@ class MQTTProtocol(Protocol):
     # --- Twisted's side: the connection -------------------------------------------
 
     def connectionMade(self) -> None:
-        transport, broker = self.transport, self.factory.broker
-        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
-            setter = getattr(transport, option, None)
-            if setter is not None:
-                setter(True)
+        broker, limits = self.factory.broker, self.listener.limits
         self.factory.made(self)
-        limits = self.listener.limits
+        self._set_options()
         self.limiter = self.factory.limits.for_connection(limits, self.peer.address)
-        if limits.outbound_bytes is not None or limits.outbound_messages is not None:
-            self.pacer = Limiter()
-            bucket = self.factory.limits.bucket
-            self.pacer.add(bucket(limits.outbound_bytes), bucket(limits.outbound_messages))
         self.connection = Connection(broker, self)
         self.last_seen = broker.seconds()
         timeout = limits.connect_timeout - self.waited
         self._timer = broker.wheel.call_later(timeout, self._connect_timed_out)
-        transport.registerProducer(self, True)
+        self.start_output(limits)
+
+    def _set_options(self) -> None:
+        transport = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(self.listener.tcp_no_delay)
+        if hasattr(transport, "setTcpKeepAlive"):
+            transport.setTcpKeepAlive(True)
 
     def handshakeCompleted(self) -> None:
         """The TLS handshake is done, and the client's certificate known."""
@@ -121,13 +119,16 @@ class MQTTProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._pauses |= CLOSING
         self._set_timer(None)
+        self._stop_rate_call()
+        self.stop_output()
         self.factory.lost(self)
-        self._frames.clear()
-        self.connection.connection_lost(_label(reason))
+        self.connection.connection_lost(ending_of(reason))
 
     # --- Twisted's side: input ------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
+        if self._pauses & CLOSING:
+            return
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
         self.last_seen = broker.seconds()
@@ -152,7 +153,7 @@ class MQTTProtocol(Protocol):
                     break
                 self._handle(packet)
         except ProtocolViolation as violation:
-            connection.violated(violation)
+            self._violated(violation)
         except Exception:
             self._failed()
         finally:
@@ -162,7 +163,7 @@ class MQTTProtocol(Protocol):
 
     def _handle(self, packet: Packet) -> None:
         if packet.type is _PUBLISH and self.limiter is not None and self.limiter.messages:
-            self._wait_for_tokens(self.limiter.take_message())
+            self._wait_for_tokens(self.limiter.take_messages(1))
         waiting = self.connection.packet_received(packet)
         if waiting is not None:
             self._wait(waiting)
@@ -179,11 +180,21 @@ class MQTTProtocol(Protocol):
         self._failed(failure)
         self.resume(PENDING)
 
+    def _violated(self, violation: ProtocolViolation) -> None:
+        try:
+            self.connection.violated(violation)
+        except Exception:
+            self._failed()
+
     def _failed(self, failure: Failure | None = None) -> None:
         """Something of ours broke: this connection ends, and no other does."""
         log.failure("A packet of {address} failed", failure, address=self.peer.address)
         self.factory.broker.metrics.errors["connection"] += 1
-        self.connection.failed()  # [MQTT311-4.8.0-2]
+        try:
+            self.connection.failed()  # [MQTT311-4.8.0-2]
+        except Exception:
+            log.failure("Closing the connection of {address} failed", address=self.peer.address)
+            self.abort()
 
     # --- pauses ---------------------------------------------------------------------
 
@@ -200,8 +211,7 @@ class MQTTProtocol(Protocol):
         self._pauses &= ~reason
         if self._pauses:
             return
-        if reason & OUR_DOING:
-            self.last_seen += self.factory.broker.seconds() - self._paused_at
+        self.last_seen += self.factory.broker.seconds() - self._paused_at
         if not self._processing:
             self._process()
 
@@ -214,72 +224,67 @@ class MQTTProtocol(Protocol):
             else:
                 self.transport.pauseProducing()
 
+    # --- rates ------------------------------------------------------------------------
+
     def _wait_for_tokens(self, delay: float) -> None:
-        if delay > 0.0:
-            self.pause(RATE)
-            self.factory.broker.clock.callLater(delay, self.resume, RATE)
-
-    # --- output ---------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        frames = self._frames
-        if not frames and not self._holding:
-            self.factory.flusher.touch(self)
-        frames.append(data)
-        waiting = self._waiting = self._waiting + len(data)
-        if waiting > self.listener.limits.output_buffer:
-            self._too_much(waiting)
-
-    def _too_much(self, waiting: int) -> None:
-        if not self._holding:
-            self.flush()
+        if not delay or self._pauses & CLOSING:
             return
-        self.writable = False
-        if waiting > 2 * self.listener.limits.output_buffer:
-            # Nobody reads the answers: then no more questions are taken.
-            self.pause(OUTPUT)
+        broker = self.factory.broker
+        # The longest of several debts (bytes, messages) decides.
+        self._rate_until = max(self._rate_until, broker.seconds() + delay)
+        self.pause(RATE)
+        if self._rate_call is None:
+            self._rate_call = broker.clock.callLater(delay, self._paid_up)
 
-    def flush(self) -> None:
-        """Give Twisted all that waits, unless it is full."""
-        if self._holding or not self._frames:
-            return
-        data = b"".join(self._frames)
-        count = len(self._frames)
-        self._frames.clear()
-        self._waiting = 0
-        self.factory.broker.metrics.bytes_sent += len(data)
-        self.transport.write(data)
-        if self.pacer is not None:
-            self._pace(len(data), count)
+    def _paid_up(self) -> None:
+        broker = self.factory.broker
+        self._rate_call = None
+        left = self._rate_until - broker.seconds()
+        # A microsecond is below what the clock can wait for.
+        if left > 1e-6:
+            self._rate_call = broker.clock.callLater(left, self._paid_up)
+        else:
+            self.resume(RATE)
 
-    def _pace(self, size: int, count: int) -> None:
-        pacer = self.pacer
-        assert pacer is not None
-        delay = pacer.take_bytes(size)
-        for bucket in pacer.messages:
-            delay = max(delay, bucket.take(count))
-        if delay > 0.0 and not self._holding:
-            self.pauseProducing()
-            self.factory.broker.clock.callLater(delay, self.resumeProducing)
+    def _stop_rate_call(self) -> None:
+        if self._rate_call is not None:
+            self._rate_call.cancel()
+            self._rate_call = None
 
-    def pauseProducing(self) -> None:
-        """The network takes no more for now; called at each write."""
-        self._holding = True
-        self.writable = False
+    @property
+    def inbound_rates(self) -> tuple[Rate | None, Rate | None]:
+        """This connection's own limits: bytes, and PUBLISH packets, per second."""
+        return (None, None) if self.limiter is None else self.limiter.rates
 
-    def resumeProducing(self) -> None:
-        """The network has taken everything."""
-        if not self._holding or self._pauses & CLOSING:
-            return
-        self._holding = False
-        self.flush()
-        if not self._holding:
-            self.writable = True
-            self.connection.resume_delivery()
-            self.resume(OUTPUT)
+    @property
+    def outbound_rates(self) -> tuple[Rate | None, Rate | None]:
+        """The same for what it is sent."""
+        return (None, None) if self.pacer is None else self.pacer.rates
 
-    def stopProducing(self) -> None:
-        """Twisted's transport is gone; ``connectionLost`` follows."""
+    def change_inbound_rates(self, bytes: Rate | None, messages: Rate | None) -> None:
+        """Take these limits from now on; None for none. Buckets that it shares stay."""
+        if self.limiter is None:
+            self.limiter = self.factory.limits.limiter()
+        self.limiter.change(bytes, messages)
+        if self.connection.is_connected:
+            self._choose_lane()
+        if self._pauses & RATE:
+            self._stop_rate_call()
+            self._rate_until = self.factory.broker.seconds() + self.limiter.debt
+            self._paid_up()
+
+    def change_outbound_rates(self, bytes: Rate | None, messages: Rate | None) -> None:
+        """Take these limits from now on; None for none."""
+        if self.pacer is None:
+            self.pacer = self.factory.limits.limiter()
+        self.pacer.change(bytes, messages)
+        self.set_room()
+        self.pace_anew()
+
+    def _choose_lane(self) -> None:
+        # Message by message is not how the fast lane counts.
+        counted = self.limiter is not None and self.limiter.messages
+        self._fast = self.factory.broker.use_fast_lane and not counted
 
     # --- the protocol machine's side ------------------------------------------------
 
@@ -288,26 +293,23 @@ class MQTTProtocol(Protocol):
     ) -> None:
         self._set_timer(None)
         self.limiter = self.factory.limits.join_user(self.limiter, user)
-        # Message by message is not how the fast lane counts.
-        counted = self.limiter is not None and self.limiter.messages
-        self._fast = self.factory.broker.use_fast_lane and not counted
+        self._choose_lane()
         self._silence = keep_alive
-        if keep_alive:
-            self._watch(keep_alive)
-        else:
-            self._watch(self.PROBE_INTERVAL)
+        self._watch(min(keep_alive or LOOK_INTERVAL, LOOK_INTERVAL))
 
     def close(self) -> None:
         if self._pauses & CLOSING:
             return
-        self.pause(CLOSING)
-        self._reading = False
-        self.transport.pauseProducing()
-        self._holding = False
-        self.flush()
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        # A peer that does not read would keep the connection for ever.
+        self._holding = 0
+        self.flush_all()
+        self._pauses |= CLOSING
+        self._stop_rate_call()
+        transport = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+        # TLS has yet to hear that the client closes too; TCP reads no more.
+        transport.resumeProducing()
+        # A client that does not read would keep the connection for ever.
         timeout = self.listener.limits.close_timeout
         self._set_timer(self.factory.broker.wheel.call_later(timeout, self.abort))
 
@@ -317,9 +319,6 @@ class MQTTProtocol(Protocol):
 
     # --- deadlines --------------------------------------------------------------------
 
-    #: Seconds between looks at a connection that has no keep alive.
-    PROBE_INTERVAL = 60.0
-
     def _set_timer(self, timer: Timer | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -328,30 +327,36 @@ class MQTTProtocol(Protocol):
     def _connect_timed_out(self) -> None:
         self.connection.connect_timed_out()
 
-    def _watch(self, delay: float) -> None:
-        self._timer = self.factory.broker.wheel.call_later(delay, self._look)
+    def _watch(self, delay: float, waiting: int = -1) -> None:
+        """Look after *delay*; *waiting*: output that the client should have taken."""
+        self._timer = self.factory.broker.wheel.call_later(delay, self._look, waiting)
 
-    def _look(self) -> None:
+    def _look(self, waiting: int) -> None:
         """Is the client still there? Its packets say so, or its socket."""
-        if self._pauses & OUR_DOING:
-            # We do not read, so nothing tells us that it left but its socket.
-            if peer_is_gone(self.transport):
-                self.abort()
-                return
-            self._watch(self._silence or self.PROBE_INTERVAL)
+        if self._pauses:
+            self._look_at_paused(waiting)
             return
         if not self._silence:
-            self._watch(self.PROBE_INTERVAL)
+            self._watch(LOOK_INTERVAL)
             return
         left = self.last_seen + self._silence - self.factory.broker.seconds()
         if left > 0:
-            self._watch(left)
+            self._watch(min(left, LOOK_INTERVAL))
         else:
             self.connection.keep_alive_expired()
 
-
-def _label(reason: Failure) -> str:
-    """How a connection ended, for the metrics."""
-    if reason.check(ConnectionDone):
-        return "closed-by-client"
-    return "aborted" if reason.check(ConnectionAborted) else "connection-lost"
+    def _look_at_paused(self, waiting: int) -> None:
+        unread = unread_after_end(self.transport)
+        if unread is not None:
+            paused = self.factory.broker.seconds() - self._paused_at
+            if not (unread or self.parser.pending) or paused > ABANDONED:
+                self.abort()
+                return
+        if self._pauses & OUTPUT and self._holding & FULL and self._silence:
+            left = unsent(self.transport)
+            if left == waiting:
+                self.connection.keep_alive_expired()
+            else:
+                self._watch(self._silence, left)
+            return
+        self._watch(min(self._silence or LOOK_INTERVAL, LOOK_INTERVAL))
