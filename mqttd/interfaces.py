@@ -175,9 +175,7 @@ class AccessRequest:
 class IAuthorizer(Interface):
     """Decides on access requests."""
 
-    epoch: int = Attribute(
-        "Grows when rules change: cached decisions of an older epoch are void."
-    )
+    epoch: int = Attribute("Grows when rules change: cached decisions of an older epoch are void.")
     checks: frozenset[str] = Attribute(
         "The actions it has an opinion on; others are allowed without asking."
     )

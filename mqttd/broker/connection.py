@@ -124,7 +124,7 @@ class Connection:
         self.routes: fast_lane.Routes | None = None
         self.problem_information = True
         #: Topic aliases that the client has set.
-        self.aliases: dict[int, str] | None = None
+        self.aliases: dict[int, str] | None = None  # [MQTT-3.3.2-7]
         #: Topic aliases that we have set, and how many we may.
         self.assigned_aliases: dict[str, int] | None = None
         self.maximum_aliases = 0
@@ -167,6 +167,7 @@ class Connection:
     def packet_received(self, packet: Packet) -> Deferred[None] | None:
         """Handle one packet; a Deferred asks to wait with the next."""
         if self.state is State.CLOSED:
+            # [MQTT311-3.1.4-5] [MQTT311-3.14.4-2]
             return None  # [MQTT-3.1.4-6] nothing that follows is processed
         self.broker.metrics.packets_received[packet.type] += 1
         try:
@@ -238,8 +239,8 @@ class Connection:
             if self.transport.listener.protocol.reason_strings:
                 properties["reason_string"] = text
             self.send(Disconnect(reason, properties))
-        self.end(label)
-        self.transport.close()
+        self.end(label)  # [MQTT-3.14.4-1] nothing is sent from here on
+        self.transport.close()  # [MQTT-3.14.4-2] [MQTT-4.13.2-1]
 
     def end(self, label: str, will: bool = True) -> None:
         """Give the session back; from here on the client is gone."""
@@ -334,7 +335,7 @@ class Connection:
             return False
         if alias is not None and self.assigned_aliases is not None:
             self.assigned_aliases.setdefault(*alias)
-        if dup:
+        if dup:  # [MQTT-3.3.1-3] [MQTT311-3.3.1-3]
             frame = bytes((frame[0] | 0x08,)) + frame[1:]
         metrics = self.broker.metrics
         metrics.packets_sent[PacketType.PUBLISH] += 1
@@ -353,7 +354,7 @@ class Connection:
             topic = topic.removeprefix(self.mount_point)
         number = 0
         name = topic
-        if maximum_aliases:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-8]
+        if maximum_aliases:  # [MQTT-3.3.2-11] [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-8]
             aliases = self.assigned_aliases
             if aliases is None:
                 aliases = self.assigned_aliases = {}
@@ -445,12 +446,12 @@ def _disconnect(connection: Connection, packet: Packet) -> None:
     # [MQTT-3.14.4-3] [MQTT311-3.14.4-3] [MQTT-3.1.2-10]
     with_will = packet.reason != ReasonCode.SUCCESS
     connection.end("disconnect", will=with_will)
-    connection.transport.close()
+    connection.transport.close()  # [MQTT-3.14.4-2] [MQTT311-3.14.4-1]
 
 
 def _second_connect(connection: Connection, packet: Packet) -> None:
     # [MQTT-3.1.0-2] [MQTT311-3.1.0-2]
-    raise protocol_error("a second CONNECT")
+    raise protocol_error("a second CONNECT")  # [MQTT-3.2.0-2]
 
 
 def _unexpected(connection: Connection, packet: Packet) -> None:

@@ -100,7 +100,7 @@ def refuse_violation(connection: Connection, violation: ProtocolViolation) -> No
         connection.end("protocol-error")
         connection.transport.close()
         return
-    connection.refuse(violation.reason, violation.text, "protocol-error")
+    connection.refuse(violation.reason, violation.text, "protocol-error")  # [MQTT-3.1.4-1]
 
 
 async def _connect(connection: Connection, packet: Connect) -> None:
@@ -109,6 +109,7 @@ async def _connect(connection: Connection, packet: Connect) -> None:
     properties = packet.properties
     connection.problem_information = properties.get("request_problem_information", 1) == 1
     window = connection.transport.listener.session.maximum_inflight or MAXIMUM_WINDOW
+    # [MQTT-4.9.0-1]
     connection.window = min(window, properties.get("receive_maximum", MAXIMUM_WINDOW))
     settings = connection.transport.listener.protocol
     connection.maximum_aliases = min(
@@ -175,7 +176,7 @@ def _client_id(connection: Connection, packet: Connect) -> tuple[str, bool]:
     # [MQTT311-3.1.3-8] [MQTT311-3.1.3-9] [MQTT-3.1.3-8]
     if not settings.zero_length_client_id or packet.version == MQTT31:
         raise _bad_client_id("a client identifier is needed")
-    if packet.version == MQTT311 and not packet.clean_start:
+    if packet.version == MQTT311 and not packet.clean_start:  # [MQTT311-3.1.3-7]
         raise _bad_client_id("without a client identifier the session must be clean")
     while True:  # [MQTT-3.1.3-6] [MQTT-3.2.2-16] [MQTT311-3.1.3-6]
         client_id = settings.assigned_client_id_prefix + uuid4().hex
@@ -291,7 +292,7 @@ def _not_authenticated() -> Refused:
 
 
 async def _continue(connection: Connection, packet: Auth) -> None:
-    _check_auth(connection, packet, ReasonCode.CONTINUE_AUTHENTICATION)
+    _check_auth(connection, packet, ReasonCode.CONTINUE_AUTHENTICATION)  # [MQTT-4.12.0-3]
     await _step(connection, packet.properties.get("authentication_data"))
 
 
@@ -356,7 +357,7 @@ def reauthenticate(connection: Connection, packet: Auth) -> Deferred[None] | Non
 
 async def _reauthenticate(connection: Connection, packet: Auth) -> None:
     if connection.method is None:
-        raise protocol_error("AUTH without an authentication method in CONNECT")
+        raise protocol_error("AUTH without an authentication method in CONNECT")  # [MQTT-4.12.0-7]
     begins = connection.exchange is None
     _check_auth(
         connection,
@@ -564,7 +565,7 @@ def _connack_properties(
     connection: Connection, packet: Connect, assigned: bool, data: bytes | None
 ) -> Properties:
     if packet.version < MQTT5:
-        return Properties()
+        return Properties()  # [MQTT311-7.0.0-2] nothing but the standard
     settings = connection.transport.listener.protocol
     asked = packet.properties
     properties = _auth_properties(connection, data)  # [MQTT-4.12.0-5] [MQTT-4.12.0-6]
@@ -575,7 +576,7 @@ def _connack_properties(
     if assigned:
         properties["assigned_client_identifier"] = connection.client_id  # [MQTT-3.1.3-7]
     if connection.keep_alive != packet.keep_alive:
-        properties["server_keep_alive"] = connection.keep_alive
+        properties["server_keep_alive"] = connection.keep_alive  # [MQTT-3.1.2-21] [MQTT-3.2.2-21]
     if settings.receive_maximum < 65_535:
         properties["receive_maximum"] = settings.receive_maximum
     if settings.topic_alias_maximum:

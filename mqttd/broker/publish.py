@@ -45,7 +45,7 @@ class PublishService:
 
     def publish(self, message: Message, publisher: Publisher | None = None) -> ReasonCode:
         """Retain and route *message*; says whether anyone subscribes to it."""
-        if message.retain:
+        if message.retain:  # [MQTT311-3.3.1-12]
             self._broker.retained.store(message)
         # A will may be published while another message is being routed.
         previous, self._current = self._current, publisher
@@ -56,7 +56,7 @@ class PublishService:
 
     def route(self, message: Message) -> ReasonCode:
         """Give *message* to every session that the router names."""
-        plan = self._broker.router.plan(message.topic)
+        plan = self._broker.router.plan(message.topic)  # [MQTT-3.3.2-3] [MQTT311-3.3.2-3]
         self.deliver(message, plan.targets)
         for group in plan.groups:
             self._route_shared(message, group)

@@ -80,6 +80,7 @@ def _resolve_alias(connection: Connection, packet: Publish) -> str:
     alias = packet.properties.get("topic_alias")
     if alias is None:
         return packet.topic
+    # [MQTT-3.2.2-17] [MQTT-3.2.2-18]
     if alias > connection.transport.listener.protocol.topic_alias_maximum:
         raise ProtocolViolation(
             ReasonCode.TOPIC_ALIAS_INVALID, "the topic alias is over the maximum"
@@ -88,7 +89,7 @@ def _resolve_alias(connection: Connection, packet: Publish) -> str:
     if aliases is None:
         aliases = connection.aliases = {}
     if packet.topic:
-        aliases[alias] = packet.topic
+        aliases[alias] = packet.topic  # [MQTT-3.3.2-12]
         return packet.topic
     topic = aliases.get(alias)
     if topic is None:
@@ -114,9 +115,9 @@ def _check_quota(connection: Connection) -> None:
 def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | None:
     """The reason to refuse the message, if its packet or topic has one."""
     settings = connection.transport.listener.protocol
-    if packet.qos > settings.maximum_qos:
+    if packet.qos > settings.maximum_qos:  # [MQTT-3.2.2-11]
         raise ProtocolViolation(ReasonCode.QOS_NOT_SUPPORTED, f"QoS {packet.qos} is not supported")
-    if packet.retain and not settings.retain_available:
+    if packet.retain and not settings.retain_available:  # [MQTT-3.2.2-14]
         raise ProtocolViolation(
             ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported"
         )
@@ -176,7 +177,7 @@ def _route(connection: Connection, packet: Publish, topic: str) -> None:
 def _acknowledge(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
     """PUBACK or PUBREC. [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1] [MQTT311-3.3.4-1]"""
     packet_id = packet.packet_id
-    if packet.qos == 2 and reason < 0x80:
+    if packet.qos == 2 and reason < 0x80:  # [MQTT-4.3.2-5] [MQTT311-4.3.2-2] a QoS 1 id is not kept
         session = connection.session
         if session.awaiting_release is None:
             session.awaiting_release = set()
@@ -190,6 +191,7 @@ def _acknowledge(connection: Connection, packet: Publish, reason: ReasonCode) ->
     connection.broker.metrics.packets_sent[kind] += 1
     # [MQTT-2.2.1-5] [MQTT311-2.3.1-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3] answered as they come
     connection.transport.write(
+        # [MQTT311-4.6.0-2] [MQTT311-4.6.0-3]
         (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
     )
 
@@ -229,7 +231,7 @@ def pubrel(connection: Connection, packet: Pubrel) -> None:
     awaiting = connection.session.awaiting_release
     packet_id = packet.packet_id
     if awaiting is not None and packet_id in awaiting:
-        awaiting.discard(packet_id)
+        awaiting.discard(packet_id)  # [MQTT-4.3.3-12] [MQTT311-4.3.3-2]
         known = True
     else:
         connection.broker.metrics.packets_missed[PacketType.PUBREL] += 1
@@ -253,7 +255,7 @@ def pubrec(connection: Connection, packet: Pubrec) -> None:
     success = packet.reason < 0x80
     if connection.session.received(packet.packet_id, success):
         if success:
-            connection.send_pubrel(packet.packet_id)  # [MQTT-4.6.0-4]
+            connection.send_pubrel(packet.packet_id)  # [MQTT311-4.6.0-4] [MQTT-4.6.0-4]
         return
     _missed(connection, PacketType.PUBREC)
     if success:

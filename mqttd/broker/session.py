@@ -165,7 +165,7 @@ class Session:
             if qos == 0 and not self.settings.queue_qos0:
                 self.drop(delivery, "offline")
             else:
-                self._enqueue(delivery)
+                self._enqueue(delivery)  # [MQTT311-3.1.2-5] [MQTT311-4.5.0-1]
             return
         queue = self.queue
         if not consumer.writable or not self.is_clear:
@@ -176,6 +176,7 @@ class Session:
                 self._send(delivery, consumer, 0)
             else:
                 self._enqueue(delivery)
+        # [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT311-4.6.0-5] [MQTT311-4.6.0-6]
         elif (queue is None or not queue.messages) and self._window_is_open(consumer):
             self._send(delivery, consumer, 0)
         else:
@@ -235,6 +236,7 @@ class Session:
             assert delivery is not None
             if delivery.message.expired(self.broker.seconds()):
                 self.drop(delivery, "expired")  # [MQTT-3.3.2-5]
+            # [MQTT-3.3.4-10] [MQTT-4.9.0-3] only PUBLISH asks for room
             elif delivery.qos and not self._window_is_open(consumer):
                 queue.push_front(delivery)
                 return None
@@ -275,14 +277,16 @@ class Session:
 
     def _transmit(self, delivery: Delivery, consumer: Consumer, packet_id: int) -> None:
         if not delivery.qos:
-            if not consumer.send_message(delivery, 0, False):
+            if not consumer.send_message(delivery, 0, False):  # [MQTT-4.3.1-1] [MQTT311-4.3.1-1]
                 self.drop(delivery, "too-large")
             return
         again = packet_id != 0
         if not again:
-            packet_id = self._take_packet_id()
+            packet_id = self._take_packet_id()  # [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT311-2.3.1-4]
+            # [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
             self.inflight[packet_id] = delivery
         delivery.sent_at = self.broker.seconds()
+        # [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT311-3.3.1-1]
         if not consumer.send_message(delivery, packet_id, again):  # [MQTT-3.3.1-1]
             # [MQTT-3.1.2-25] as if it had been completed
             self._refused(delivery, packet_id, "too-large")
@@ -406,13 +410,13 @@ class Session:
             delivery.released = True  # [MQTT-4.3.3-4] PUBREL follows
             delivery.sent_at = self.broker.seconds()
         else:
-            self._done(packet_id)
+            self._done(packet_id)  # [MQTT-4.8.2-6]
         return True
 
     def completed(self, packet_id: int) -> bool:
         """PUBCOMP: a QoS 2 message is done. False for an unknown packet id."""
         delivery = self._sent(packet_id)
-        if delivery is None or not delivery.released:
+        if delivery is None or not delivery.released:  # [MQTT-4.3.3-5]
             return False
         self._done(packet_id)
         return True
@@ -445,6 +449,7 @@ class Session:
             self.expiry_timer.cancel()
             self.expiry_timer = None
         self.broker.router.session_online(self, True)
+        # [MQTT311-4.6.0-1]
         # [MQTT-4.4.0-1] [MQTT311-4.4.0-1] [MQTT-4.6.0-1] in the order of first sending
         self._repeat(list(self.inflight), consumer)
         self.pump()
@@ -454,7 +459,7 @@ class Session:
         again: deque[int] = deque()
         for packet_id in packet_ids:
             delivery = self._sent(packet_id)
-            if delivery is not None and delivery.released:  # [MQTT-3.3.4-10]
+            if delivery is not None and delivery.released:  # [MQTT-4.3.3-6] [MQTT-3.3.4-10]
                 delivery.sent_at = self.broker.seconds()
                 consumer.send_pubrel(packet_id)
             else:
@@ -464,6 +469,7 @@ class Session:
     def _resend(self, packet_id: int, consumer: Consumer) -> None:
         delivery = self._sent(packet_id)
         if delivery is not None and not delivery.released:
+            # [MQTT-4.3.3-7] [MQTT-4.3.3-13] expired or not
             self._send(delivery, consumer, packet_id)
 
     def detach(self) -> None:

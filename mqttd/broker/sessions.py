@@ -76,7 +76,7 @@ class SessionRegistry:
         ``check`` has passed, and no connection holds the session any more.
         """
         session = self._sessions.get(client_id)
-        if session is not None and clean_start:
+        if session is not None and clean_start:  # [MQTT-3.1.4-4] [MQTT311-3.1.4-3]
             self.end(session)  # [MQTT-3.1.2-4] [MQTT311-3.1.2-6]
             session = None
         if session is not None:  # [MQTT-3.1.2-5] [MQTT311-3.1.2-4]
@@ -85,7 +85,7 @@ class SessionRegistry:
             session.principal = principal
             return session, True
         session = Session(self._broker, client_id, principal, settings)  # [MQTT-3.1.2-6]
-        self._sessions[client_id] = session
+        self._sessions[client_id] = session  # [MQTT-3.1.3-2] [MQTT311-3.1.3-2]
         self.maximum = max(self.maximum, len(self._sessions))
         return session, False
 
@@ -101,6 +101,7 @@ class SessionRegistry:
             )
 
     def _expire(self, session: Session) -> None:
+        # [MQTT-4.1.0-1] [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]
         if self._sessions.get(session.client_id) is session and not session.online:
             self._broker.metrics.sessions_expired += 1
             self.end(session)
@@ -113,7 +114,7 @@ class SessionRegistry:
         if session.expiry_timer is not None:
             session.expiry_timer.cancel()
         broker.router.remove_session(session)
-        session.subscriptions.clear()
+        session.subscriptions.clear()  # [MQTT311-3.1.2-7] retained messages stay
         for packet_id, delivery in session.drain():
             if delivery.group is not None and not (packet_id and delivery.qos == 2):
                 broker.publisher.redistribute(delivery)  # [MQTT-4.8.2-5] not QoS 2 once sent

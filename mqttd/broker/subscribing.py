@@ -58,7 +58,7 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
         reasons.append(int(reason) if connection.version >= MQTT5 else _return_code(reason))
     # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
     # [MQTT311-3.8.4-1] [MQTT311-3.8.4-2] [MQTT311-3.9.3-1] [MQTT311-3.9.3-2]
-    connection.send(Suback(packet.packet_id, reasons))
+    connection.send(Suback(packet.packet_id, reasons))  # [MQTT-2.2.1-6] [MQTT311-2.3.1-7]
     for subscription in replays:
         _replay(connection, subscription)
 
@@ -128,7 +128,7 @@ def _enter(
     subscription = Subscription(
         session,
         topic_filter,
-        min(request.qos, settings.maximum_qos),
+        min(request.qos, settings.maximum_qos),  # [MQTT-3.2.2-10]
         no_local=request.no_local or _is_never_local(connection, topic_filter),
         # A bridge of 3.1 or 3.1.1 can not ask for it and needs it.
         retain_as_published=request.retain_as_published or connection.is_bridge,
@@ -167,11 +167,12 @@ def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
     for topic_filter in packet.topic_filters:  # [MQTT-3.10.4-6] [MQTT311-3.10.4-6]
         name = mounted(connection, topic_filter)
         # [MQTT-3.10.4-1] [MQTT-3.10.4-2] what is on its way or queued is still delivered
+        # [MQTT-3.10.4-3] [MQTT311-3.10.4-2] [MQTT311-3.10.4-3]
         if session.subscriptions.pop(name, None) is None:
             reasons.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
         else:
             connection.broker.router.unsubscribe(session, name)
             reasons.append(ReasonCode.SUCCESS)
     # [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
-    # [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]
+    # [MQTT-2.2.1-6] [MQTT311-2.3.1-7] [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]
     connection.send(Unsuback(packet.packet_id, reasons if connection.version >= MQTT5 else []))

@@ -59,7 +59,7 @@ class WillService:
     def connection_lost(self, session: Session) -> None:
         """The connection ended without DISCONNECT: publish now, or wait."""
         will = session.will
-        if will is None or will.timer is not None:
+        if will is None or will.timer is not None:  # [MQTT311-3.1.2-12]
             return
         delay = will.delay
         if session.expiry is not None:

@@ -132,7 +132,7 @@ class MQTTProtocol(Outbound):
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
         self.last_seen = broker.seconds()
-        self.parser.feed(data)
+        self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
         if not self._pauses:
             self._process()
         if self.limiter is not None and self.limiter.bytes:

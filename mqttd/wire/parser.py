@@ -161,7 +161,7 @@ class Parser(BodyParser):
                         continue
                 end = body + length
                 if end - start > self.maximum_packet_size:
-                    raise self._too_large(data, body, end - start)
+                    raise self._too_large(data, body, end - start)  # [MQTT-3.2.2-15]
                 if end > len(data):
                     self._needed = end - start
                     continue
