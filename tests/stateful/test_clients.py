@@ -1,0 +1,19 @@
+"""A short run of the state machines; ``python -m tests.stateful`` is the long one."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+from tests.stateful.machine import Clients, CrowdedClients
+
+SHORT = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+TestClients = Clients.TestCase
+TestClients.settings = SHORT
+TestCrowdedClients = CrowdedClients.TestCase
+TestCrowdedClients.settings = SHORT
