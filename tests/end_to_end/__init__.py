@@ -1,0 +1,1 @@
+"""The daemon in a process of its own, served by real clients over real sockets."""
