@@ -77,6 +77,7 @@ class Connection:
         "guard",
         "is_bridge",
         "keep_alive",
+        "known_properties",
         "lane",
         "maximum_aliases",
         "maximum_awaiting",
@@ -122,6 +123,8 @@ class Connection:
         #: (MQTT311 or MQTT5, 0 for none), and the topics that it publishes to.
         self.lane = 0
         self.routes: fast_lane.Routes | None = None
+        #: Encoded properties, their length included, that may travel on as they are.
+        self.known_properties: set[bytes] | None = None
         self.problem_information = True
         #: Topic aliases that the client has set.
         self.aliases: dict[int, str] | None = None  # [MQTT-3.3.2-7]

@@ -33,10 +33,13 @@ from mqttd.wire.serializer import PUBACK, PUBCOMP, PUBREC, PUBREL
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
     from mqttd.broker.session import Session
+    from mqttd.wire.packets import Publish
     from mqttd.wire.parser import Parser
 
 #: Routes kept per connection; one that uses more topics begins anew.
 MAXIMUM_ROUTES = 1024
+#: Encoded properties kept per connection, under 128 bytes each.
+MAXIMUM_BLOCKS = 64
 
 _PUBLISH = int(PacketType.PUBLISH)
 #: First bytes of PUBLISH with QoS 0, 1 and 2, neither DUP nor RETAIN.
@@ -45,6 +48,10 @@ _PUBACK, _PUBREC, _PUBREL, _PUBCOMP = 0x40, 0x50, 0x62, 0x70
 _ACKNOWLEDGEMENTS = frozenset((_PUBACK, _PUBREC, _PUBREL, _PUBCOMP))
 #: What a PUBLISH of each QoS is answered with.
 _ANSWERS = (b"", PUBACK, PUBREC)
+
+
+#: Properties that do not travel on as they are, or that bind the payload.
+_NEEDS_A_LOOK = frozenset(("message_expiry_interval", "topic_alias", "payload_format_indicator"))
 
 
 class Route:
@@ -77,14 +84,16 @@ def receiving_lane(connection: Connection) -> int:
     return MQTT5 if connection.version >= MQTT5 else MQTT311
 
 
-def learn(connection: Connection, topic: str, qos: int) -> None:
-    """The plain way has just let a PUBLISH on *topic* pass: so may the next."""
-    if connection.mount_point:
+def learn(connection: Connection, packet: Publish, topic: str) -> None:
+    """The plain way has just let *packet* pass to *topic*: so may the next like it."""
+    if packet.retain or connection.mount_point:
         return
+    if packet.properties:
+        _learn_properties(connection, packet)
     routes = connection.routes
     if routes is None:
         routes = connection.routes = ({}, {}, {})
-    known = routes[qos]
+    known = routes[packet.qos]
     key = topic.encode()
     route = known.get(key)
     broker = connection.broker
@@ -94,6 +103,16 @@ def learn(connection: Connection, topic: str, qos: int) -> None:
     if len(known) >= MAXIMUM_ROUTES:
         known.clear()
     known[key] = Route(topic, broker.router.plan(topic), broker.authorizer.epoch)
+
+
+def _learn_properties(connection: Connection, packet: Publish) -> None:
+    if _NEEDS_A_LOOK.isdisjoint(packet.properties) and len(packet.passthrough) < 0x80:
+        known = connection.known_properties
+        if known is None:
+            known = connection.known_properties = set()
+        elif len(known) >= MAXIMUM_BLOCKS:
+            known.clear()
+        known.add(bytes((len(packet.passthrough),)) + packet.passthrough)
 
 
 def take(connection: Connection, parser: Parser) -> None:
@@ -146,10 +165,20 @@ def _take_publishes(
         return start
     topic = body + 2
     head = topic + (data[body] << 8 | data[body + 1])
-    # What stands between topic and payload: packet id, and no properties.
+    # What stands between topic and payload: packet id and properties.
+    payload = block = head + 2 if qos else head
     version5 = connection.version >= MQTT5
-    payload = head + (2 if qos else 0) + version5
-    if payload > stop or (version5 and data[payload - 1]):
+    if version5:
+        if block >= stop:
+            return start
+        payload += 1 + data[block]
+        if data[block] and (
+            data[block] >= 0x80
+            or connection.known_properties is None
+            or data[block:payload] not in connection.known_properties
+        ):
+            return start
+    if payload > stop:
         return start
     route = routes[qos].get(data[topic:head])
     if route is None or route.epoch != connection.broker.authorizer.epoch:
@@ -159,11 +188,14 @@ def _take_publishes(
         plan = route.plan = connection.broker.router.plan(route.topic)
     if plan.groups or (qos and not plan.targets):
         return start
-    # Frames of the same head have the same size: find where the run ends.
-    prefix = data[start:head]
+    # Frames that begin alike have the same size: find where the run ends.
+    prefix = data[start:head] if qos else data[start:payload]
+    properties = data[block:payload] if qos else b""
     startswith = data.startswith
     last = end - size
-    while stop <= last and startswith(prefix, stop):
+    while (
+        stop <= last and startswith(prefix, stop) and startswith(properties, stop + block - start)
+    ):
         stop += size
     count = (stop - start) // size
 
@@ -192,8 +224,9 @@ def _take_publishes(
                         return start
                     count = room
             receivers.append(session)
-        elif session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
-            return start  # its publisher is paused message by message
+        elif payload - block > 1 or session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
+            # Properties are to be parsed, or the publisher is paused message by message.
+            return start
         elif others is None:
             others = [target]
         else:

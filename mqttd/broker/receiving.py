@@ -57,8 +57,7 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     allowed = connection.guard.allowed(PUBLISH, topic, packet.qos, packet.retain)
     if allowed is True:
         _route(connection, packet, topic)
-        if not packet.retain:
-            fast_lane.learn(connection, topic, packet.qos)
+        fast_lane.learn(connection, packet, topic)
     elif allowed is False:
         _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
     else:

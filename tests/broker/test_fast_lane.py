@@ -297,3 +297,47 @@ def test_the_wrong_acknowledgement_ends_nothing() -> None:
     session = sender.broker.broker.sessions.get("r")
     assert session is not None
     assert sorted(session.inflight) == [exactly_once.packet_id, at_least_once.packet_id]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_frame_of_the_same_size_may_differ_inside(qos: int) -> None:
+    """Only the property length tells it from the frame before."""
+    sender, receiver = on_the_lane()
+    plain = Publish("t", b"0123456789", qos, packet_id=1 if qos else 0)
+    alias = Publish(
+        "t", b"3456789", qos, packet_id=2 if qos else 0, properties=Properties(topic_alias=9)
+    )
+    assert len(serialize(plain, MQTT5)) == len(serialize(alias, MQTT5))
+    sender.send(plain, alias)
+    assert [(message.payload, message.properties) for message in receiver.messages()] == [
+        (b"0123456789", {}),
+        (b"3456789", {}),
+    ]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_properties_that_repeat_take_the_lane(qos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, receiver = on_the_lane()
+    properties = Properties(user_property=[("unit", "K")], content_type="text/plain")
+    frames = [
+        Publish("t", b"%d" % n, qos, packet_id=n if qos else 0, properties=properties)
+        for n in range(1, 5)
+    ]
+    sender.send(frames[0])
+    publisher = sender.broker.broker.publisher
+    monkeypatch.setattr(publisher, "publish", lambda *_: pytest.fail("this went the plain way"))
+    sender.send(*frames[1:])
+    received = receiver.messages()
+    assert [message.payload for message in received] == [b"1", b"2", b"3", b"4"]
+    assert all(message.properties == properties for message in received)
+
+
+def test_properties_that_need_a_look_do_not() -> None:
+    """Expiry counts down, and a payload that claims to be UTF-8 is checked."""
+    sender, receiver = on_the_lane()
+    for _ in range(3):
+        sender.publish("t", b"x", 0, message_expiry_interval=9)
+        sender.publish("t", b"x", 0, payload_format_indicator=1)
+    connection = sender.broker.broker.connections["s"]
+    assert not connection.known_properties
+    assert len(receiver.messages()) == 6
