@@ -246,7 +246,7 @@ def pubrel(connection: Connection, packet: Pubrel) -> None:
 def puback(connection: Connection, packet: Puback) -> None:
     """PUBACK: a QoS 1 message is delivered, or refused. [MQTT-4.4.0-2]"""
     if not connection.session.acknowledged(packet.packet_id):
-        _missed(connection, PacketType.PUBACK)
+        _missed(connection, PacketType.PUBACK, packet.packet_id)
 
 
 def pubrec(connection: Connection, packet: Pubrec) -> None:
@@ -256,7 +256,7 @@ def pubrec(connection: Connection, packet: Pubrec) -> None:
         if success:
             connection.send_pubrel(packet.packet_id)  # [MQTT311-4.6.0-4] [MQTT-4.6.0-4]
         return
-    _missed(connection, PacketType.PUBREC)
+    _missed(connection, PacketType.PUBREC, packet.packet_id)
     if success:
         # Without an answer the client could never give the packet id up.
         reason = ReasonCode.SUCCESS
@@ -268,8 +268,12 @@ def pubrec(connection: Connection, packet: Pubrec) -> None:
 def pubcomp(connection: Connection, packet: Pubcomp) -> None:
     """PUBCOMP: a QoS 2 message is done."""
     if not connection.session.completed(packet.packet_id):
-        _missed(connection, PacketType.PUBCOMP)
+        _missed(connection, PacketType.PUBCOMP, packet.packet_id)
 
 
-def _missed(connection: Connection, kind: PacketType) -> None:
+def _missed(connection: Connection, kind: PacketType, packet_id: int) -> None:
     connection.broker.metrics.packets_missed[kind] += 1
+    if packet_id in connection.session.inflight:
+        # One that is known is at another point of its flow (section 4.3): the
+        # message would wait for ever, and its place in the window with it.
+        raise protocol_error(f"{kind.name} is not the answer to packet {packet_id}")

@@ -11,8 +11,9 @@ from attrs import evolve
 from mqttd.broker import fast_lane
 from mqttd.settings import BrokerSettings, Overflow, SessionSettings
 from mqttd.testing import VirtualBroker, VirtualClient
-from mqttd.wire.codes import MQTT5, MQTT311
+from mqttd.wire.codes import MQTT5, MQTT311, ReasonCode
 from mqttd.wire.packets import (
+    Disconnect,
     Packet,
     Properties,
     Puback,
@@ -286,17 +287,16 @@ def test_an_output_that_is_full_makes_the_session_queue() -> None:
     assert len(receiver.messages()) == 40
 
 
-def test_the_wrong_acknowledgement_ends_nothing() -> None:
+@pytest.mark.parametrize(("qos", "answer"), [(2, Puback), (2, Pubcomp), (1, Pubcomp)])
+def test_the_wrong_acknowledgement_ends_the_connection(
+    qos: int, answer: type[Puback] | type[Pubcomp]
+) -> None:
     sender, receiver = on_the_lane()
-    sender.publish("t", b"x", 2)
-    sender.publish("t", b"y", 1)
-    exactly_once, at_least_once = receiver.messages()
-    receiver.send(Puback(exactly_once.packet_id))
-    receiver.send(Pubcomp(exactly_once.packet_id))
-    receiver.send(Pubcomp(at_least_once.packet_id))
-    session = sender.broker.broker.sessions.get("r")
-    assert session is not None
-    assert sorted(session.inflight) == [exactly_once.packet_id, at_least_once.packet_id]
+    sender.publish("t", b"x", qos)
+    (message,) = receiver.messages()
+    receiver.send(answer(message.packet_id))
+    receiver.expect(Disconnect, reason=ReasonCode.PROTOCOL_ERROR)
+    assert receiver.closed
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
