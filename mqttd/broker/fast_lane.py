@@ -27,7 +27,7 @@ from mqttd.broker.router import Plan
 from mqttd.broker.subscription import Target
 from mqttd.interfaces import RECEIVE
 from mqttd.settings import Overflow
-from mqttd.wire.codes import MQTT5, MQTT311, PacketType
+from mqttd.wire.codes import MQTT5, MQTT311, PacketType, ReasonCode
 from mqttd.wire.serializer import PUBACK, PUBCOMP, PUBREC, PUBREL
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _PUBLISH = int(PacketType.PUBLISH)
 _PUBLISHES = frozenset((0x30, 0x32, 0x34))
 _PUBACK, _PUBREC, _PUBREL, _PUBCOMP = 0x40, 0x50, 0x62, 0x70
 _ACKNOWLEDGEMENTS = frozenset((_PUBACK, _PUBREC, _PUBREL, _PUBCOMP))
+#: How the acknowledgement to a 5.0 client ends when nobody subscribes.
+NOBODY = bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
 #: What a PUBLISH of each QoS is answered with.
 _ANSWERS = (b"", PUBACK, PUBREC)
 
@@ -142,121 +144,140 @@ def take(connection: Connection, parser: Parser) -> None:
 
 
 def _take_publishes(
-    connection: Connection, routes: Routes, data: bytes, start: int, end: int
+    connection: Connection, routes: Routes, data: bytes, position: int, end: int
 ) -> int:
-    """Move a run of PUBLISH packets of one topic and QoS; the position behind it."""
-    qos = data[start] >> 1 & 3
-    # Remaining Length, up to three bytes; odd ones are for the parser to judge.
-    length = data[start + 1]
-    body = start + 2
-    if length >= 0x80:
-        length = length & 0x7F | (data[body] & 0x7F) << 7
-        body += 1
-        if data[body - 1] >= 0x80:
-            length |= data[body] << 14
-            body += 1
-            if length < 0x4000 or length >= 0x200000:
-                return start
-        elif length < 0x80:
-            return start
-    stop = body + length
-    size = stop - start
-    if stop > end or length < 3 or size > connection.maximum_incoming:
-        return start
-    topic = body + 2
-    head = topic + (data[body] << 8 | data[body + 1])
-    # What stands between topic and payload: packet id and properties.
-    payload = block = head + 2 if qos else head
+    """Move PUBLISH packets of one QoS, run by run; the position behind them."""
+    first = data[position]
+    qos = first >> 1 & 3
+    known = routes[qos]
+    broker = connection.broker
+    epoch = broker.authorizer.epoch
     version5 = connection.version >= MQTT5
-    if version5:
-        if block >= stop:
-            return start
-        payload += 1 + data[block]
-        if data[block] and (
-            data[block] >= 0x80
-            or connection.known_properties is None
-            or data[block:payload] not in connection.known_properties
-        ):
-            return start
-    if payload > stop:
-        return start
-    route = routes[qos].get(data[topic:head])
-    if route is None or route.epoch != connection.broker.authorizer.epoch:
-        return start
-    plan = route.plan
-    if not plan.valid:
-        plan = route.plan = connection.broker.router.plan(route.topic)
-    if plan.groups or (qos and not plan.targets):
-        return start
-    # Frames that begin alike have the same size: find where the run ends.
-    prefix = data[start:head] if qos else data[start:payload]
-    properties = data[block:payload] if qos else b""
-    startswith = data.startswith
-    last = end - size
-    while (
-        stop <= last and startswith(prefix, stop) and startswith(properties, stop + block - start)
-    ):
-        stop += size
-    count = (stop - start) // size
-
     lane = MQTT5 if version5 else MQTT311
-    others: list[Target] | None = None
-    receivers: list[Session] = []
-    for target in plan.targets:
-        session: Session = target.session  # type: ignore[assignment]
-        receiver: Connection = session.consumer  # type: ignore[assignment]
-        queue = session.queue
-        if (
-            receiver is not None
-            and receiver.lane == lane
-            and receiver.transport.writable
-            and target.qos >= qos
-            and not target.no_local
-            and not (version5 and target.identifiers)
-            and size <= receiver.maximum_packet_size
-            and (queue is None or not (queue.messages if qos else queue.messages_qos0))
-            and session.is_clear
-        ):
-            if qos:
-                room = receiver.window - len(session.inflight)
-                if room < count:
-                    if room <= 0:
-                        return start
-                    count = room
-            receivers.append(session)
-        elif payload - block > 1 or session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
-            # Properties are to be parsed, or the publisher is paused message by message.
-            return start
-        elif others is None:
-            others = [target]
-        else:
-            others.append(target)
+    startswith = data.startswith
+    received = sent = received_bytes = sent_bytes = 0
+    while end - position >= 5 and data[position] == first:
+        start = position
+        # Remaining Length, up to three bytes; odd ones are for the parser to judge.
+        length = data[start + 1]
+        body = start + 2
+        if length >= 0x80:
+            length = length & 0x7F | (data[body] & 0x7F) << 7
+            body += 1
+            if data[body - 1] >= 0x80:
+                length |= data[body] << 14
+                body += 1
+                if length < 0x4000 or length >= 0x200000:
+                    break
+            elif length < 0x80:
+                break
+        stop = body + length
+        size = stop - start
+        if stop > end or length < 3 or size > connection.maximum_incoming:
+            break
+        topic = body + 2
+        head = topic + (data[body] << 8 | data[body + 1])
+        # What stands between topic and payload: packet id and properties.
+        payload = block = head + 2 if qos else head
+        if version5:
+            if block >= stop:
+                break
+            payload += 1 + data[block]
+            if data[block] and not _is_known(connection, data, block, payload):
+                break
+        if payload > stop:
+            break
+        route = known.get(data[topic:head])
+        if route is None or route.epoch != epoch:
+            break
+        plan = route.plan
+        if not plan.valid:
+            plan = route.plan = broker.router.plan(route.topic)
+        if plan.groups:
+            break
+        # Frames that begin alike have the same size: find where the run ends.
+        last = end - size
+        if stop <= last:
+            prefix = data[start:head] if qos else data[start:payload]
+            properties = data[block:payload] if qos else b""
+            inner = block - start
+            while (
+                startswith(prefix, stop) and startswith(properties, stop + inner) and stop <= last
+            ):
+                stop += size
+        count = (stop - start) // size
 
-    if qos:
-        count = _send_with_ids(connection, receivers, data, start, size, head, count, qos)
-        stop = start + count * size
-    else:
-        stop = start + count * size
-        run = data[start:stop]
-        for session in receivers:
-            session.consumer.transport.write(run)  # type: ignore[union-attr]
-    metrics = connection.broker.metrics
-    payload_size = size - (payload - start)
-    metrics.packets_received[_PUBLISH] += count
-    metrics.messages_received[qos] += count
-    metrics.payload_bytes_received += count * payload_size
-    sent = count * len(receivers)
+        others: list[Target] | None = None
+        receivers: list[Session] = []
+        for target in plan.targets:
+            session: Session = target.session  # type: ignore[assignment]
+            receiver: Connection = session.consumer  # type: ignore[assignment]
+            queue = session.queue
+            if (
+                receiver is not None
+                and receiver.lane == lane
+                and receiver.transport.writable
+                and target.qos >= qos
+                and not target.no_local
+                and not (version5 and target.identifiers)
+                and size <= receiver.maximum_packet_size
+                and (queue is None or not (queue.messages if qos else queue.messages_qos0))
+                and session.asking is None
+                and not session.resends
+            ):
+                receivers.append(session)
+                if qos:
+                    count = min(count, receiver.window - len(session.inflight))
+            elif payload - block > 1 or session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
+                # Properties are to be parsed, or the publisher is paused message by message.
+                count = 0
+                break
+            elif others is None:
+                others = [target]
+            else:
+                others.append(target)
+        if count <= 0:
+            break
+
+        if qos:
+            ending = NOBODY if version5 and not plan.targets else b""
+            count = _send_with_ids(
+                connection, receivers, data, start, size, head, count, qos, ending
+            )
+            if not count:
+                break
+        else:
+            run = data[start : start + count * size]
+            for session in receivers:
+                session.consumer.transport.write(run)  # type: ignore[union-attr]
+        position = start + count * size
+        received += count
+        received_bytes += count * (size - (payload - start))
+        if receivers:
+            sent += count * len(receivers)
+            sent_bytes += count * len(receivers) * (size - (payload - start))
+        if others is not None:
+            inner = payload - start
+            for frame in range(start, position, size):
+                _deliver(connection, route.topic, data[frame + inner : frame + size], qos, others)
+            if connection.is_closed:  # it was among them, and too slow
+                break
+        elif not receivers:
+            broker.metrics.messages_unrouted += count
+    metrics = broker.metrics
+    metrics.packets_received[_PUBLISH] += received
+    metrics.messages_received[qos] += received
+    metrics.payload_bytes_received += received_bytes
     metrics.packets_sent[_PUBLISH] += sent
     metrics.messages_sent[qos] += sent
-    metrics.payload_bytes_sent += sent * payload_size
-    if others is not None:
-        for frame in range(start, stop, size):
-            _deliver(
-                connection, route.topic, data[frame + payload - start : frame + size], qos, others
-            )
-    elif not receivers:
-        metrics.messages_unrouted += count
-    return stop
+    metrics.payload_bytes_sent += sent_bytes
+    return position
+
+
+def _is_known(connection: Connection, data: bytes, block: int, payload: int) -> bool:
+    """Whether these properties, their length first, may travel on as they are."""
+    known = connection.known_properties
+    return known is not None and data[block] < 0x80 and data[block:payload] in known
 
 
 def _send_with_ids(
@@ -268,13 +289,17 @@ def _send_with_ids(
     head: int,
     count: int,
     qos: int,
+    ending: bytes,
 ) -> int:
     """Send QoS 1 or 2 frames under the receivers' packet ids, and acknowledge them.
 
-    Returns how many: a packet id that is zero, or awaits its PUBREL, ends it.
+    *ending* is what an acknowledgement says beside its packet id. Returns how many:
+    a packet id that is zero, or awaits its PUBREL, ends the run.
     """
     offset = head - start
     answer = _ANSWERS[qos]
+    if ending:
+        answer = answer[:1] + bytes((2 + len(ending),))
     answers: list[bytes] = []
     awaiting = connection.session.awaiting_release
     if qos == 2:
@@ -292,7 +317,7 @@ def _send_with_ids(
                 break
             awaiting.add(packet_id)  # type: ignore[union-attr]
         rests.append(data[frame + offset + 2 : frame + size])
-        answers.append(answer + identifier)
+        answers.append(answer + identifier + ending)
     prefix = data[start:head]
     for session in receivers:
         inflight = session.inflight

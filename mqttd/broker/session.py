@@ -73,10 +73,9 @@ class Session:
     """The state of one client id."""
 
     __slots__ = (
-        "_asking",
         "_replays",
-        "_resends",
         "_waiting_publishers",
+        "asking",
         "awaiting_release",
         "broker",
         "client_id",
@@ -90,6 +89,7 @@ class Session:
         "next_packet_id",
         "principal",
         "queue",
+        "resends",
         "settings",
         "stalled",
         "subscriptions",
@@ -124,10 +124,10 @@ class Session:
         #: Where the search for an unused packet id begins.
         self.next_packet_id = 1
         #: The delivery, and its packet id if it has one, whose access is asked.
-        self._asking: tuple[Delivery, int] | None = None
+        self.asking: tuple[Delivery, int] | None = None
         self._replays: deque[Iterator[Delivery | None]] | None = None
         #: Packet ids to be sent again, before anything else.
-        self._resends: deque[int] | None = None
+        self.resends: deque[int] | None = None
         #: With the deadline of each.
         self._waiting_publishers: dict[Publisher, Timer] | None = None
 
@@ -143,12 +143,12 @@ class Session:
     @property
     def is_replaying(self) -> bool:
         """Retained messages or repetitions are still to be sent."""
-        return bool(self._replays or self._resends)
+        return bool(self._replays or self.resends)
 
     @property
     def is_clear(self) -> bool:
         """Nothing must go out before a new message may."""
-        return self._asking is None and not self._resends
+        return self.asking is None and not self.resends
 
     # --- towards the client ---------------------------------------------------
 
@@ -214,19 +214,19 @@ class Session:
 
     def _send_waiting(self, consumer: Consumer) -> None:
         for _ in range(BATCH):
-            if self._asking or not consumer.writable:
+            if self.asking or not consumer.writable:
                 return
-            if self._resends:
+            if self.resends:
                 # [MQTT-3.3.4-9] the window may be smaller than that of the last connection.
-                if len(self.inflight) - len(self._resends) >= consumer.window:
+                if len(self.inflight) - len(self.resends) >= consumer.window:
                     return
-                self._resend(self._resends.popleft(), consumer)
+                self._resend(self.resends.popleft(), consumer)
                 continue
             delivery = self._next_delivery(consumer)
             if delivery is None:
                 return
             self._send(delivery, consumer, 0)
-        if self.queue or self._replays or self._resends:
+        if self.queue or self._replays or self.resends:
             consumer.later()
 
     def _next_delivery(self, consumer: Consumer) -> Delivery | None:
@@ -259,15 +259,15 @@ class Session:
             self._refused(delivery, packet_id, "denied")
         else:
             # The answer comes later: what follows waits behind it, in order.
-            self._asking = question = (delivery, packet_id)
+            self.asking = question = (delivery, packet_id)
             allowed.addBoth(self._answered, question, consumer)
 
     def _answered(
         self, allowed: object, question: tuple[Delivery, int], consumer: Consumer
     ) -> None:
-        if self._asking is not question:
+        if self.asking is not question:
             return  # the client left meanwhile, and the message went back
-        self._asking = None
+        self.asking = None
         delivery, packet_id = question
         if allowed is True:
             self._transmit(delivery, consumer, packet_id)
@@ -464,7 +464,7 @@ class Session:
                 consumer.send_pubrel(packet_id)
             else:
                 again.append(packet_id)
-        self._resends = again or None
+        self.resends = again or None
 
     def _resend(self, packet_id: int, consumer: Consumer) -> None:
         delivery = self._sent(packet_id)
@@ -478,8 +478,8 @@ class Session:
             self._sent(packet_id)
         self.consumer = None
         # Retained messages not yet sent are due at the next connection.
-        self._resends = None
-        question, self._asking = self._asking, None
+        self.resends = None
+        question, self.asking = self.asking, None
         if question is not None and not question[1]:
             self._enqueue(question[0], front=True)
         self.release_publishers()
@@ -506,7 +506,7 @@ class Session:
             for packet_id, sent in self.inflight.items()
             if isinstance(sent, Delivery) and sent.sent_at <= latest
         ]
-        if due and not self._resends and self.consumer is not None:
+        if due and not self.resends and self.consumer is not None:
             self._repeat(due, self.consumer)
             self.pump()
 
