@@ -14,10 +14,15 @@ Network = IPv4Network | IPv6Network
 
 def plain(host: str) -> str:
     """*host* as people write it: an IPv4 address that IPv6 carries is IPv4."""
-    # A socket that serves both families shows 192.0.2.1 as ::ffff:192.0.2.1.
-    if host.startswith("::ffff:") and "." in host:
-        return host[7:]
-    return host
+    # A socket that serves both families shows 192.0.2.1 as ::ffff:192.0.2.1; a
+    # PROXY header may bring it as ::ffff:c000:201. No rule may be passed that way.
+    if not host.startswith("::ffff:"):
+        return host
+    try:
+        inside = IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if inside is None else str(inside)
 
 
 def _parsed(host: str) -> IPv4Address | IPv6Address | None:

@@ -18,8 +18,14 @@ class EagerServer(tcp.Server):
     """``tcp.Server`` with a ``write`` that tries the socket first."""
 
     def write(self, data: bytes) -> None:
-        # Nothing may overtake what waits, nor follow an end that was begun.
-        if data and self.connected and not (self._tempDataBuffer or self.dataBuffer):
+        # Nothing may overtake what waits. A producer that waits to be asked for
+        # more is asked by Twisted's own way only, and startTLS knows no other.
+        if (
+            data
+            and self.connected
+            and not (self._tempDataBuffer or self.dataBuffer or self.TLS)
+            and (self.producer is None or self.streamingProducer)
+        ):
             sent = self.writeSomeData(data)
             # An error comes up again, in its proper place, when Twisted writes.
             if isinstance(sent, int):

@@ -153,6 +153,10 @@ class SharedBuckets:
         self._pairs: dict[str, Pair] = {}
         self._room = self.ROOM
 
+    def __len__(self) -> int:
+        """Names known."""
+        return len(self._pairs)
+
     @property
     def is_needed(self) -> bool:
         return self._rates != (None, None)

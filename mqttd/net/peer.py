@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import select
+import sys
 import termios
 from typing import Any
 
@@ -53,16 +54,32 @@ def unread_after_end(transport: Any) -> int | None:
     if not watch.poll(0):
         return None
     try:
-        return int.from_bytes(fcntl.ioctl(handle, termios.FIONREAD, bytes(4)), "little")
+        return int.from_bytes(fcntl.ioctl(handle, termios.FIONREAD, bytes(4)), sys.byteorder)
     except OSError:
         return 0
 
 
 def unsent(transport: Any) -> int:
-    """Bytes that Twisted has and the network has not taken."""
+    """Bytes that the peer has not taken yet: in Twisted's buffers and the kernel's.
+
+    The kernel takes in large steps from us while a slow client takes small ones
+    from it, so only both together tell whether anything moves.
+    """
     inner = innermost(transport)
     begun = len(getattr(inner, "dataBuffer", b"")) - getattr(inner, "offset", 0)
-    return begun + int(getattr(inner, "_tempDataLen", 0))
+    return begun + int(getattr(inner, "_tempDataLen", 0)) + _in_kernel(inner)
+
+
+def _in_kernel(inner: Any) -> int:
+    fileno = getattr(inner, "fileno", None)
+    handle = -1 if fileno is None else fileno()
+    if handle < 0:
+        return 0
+    try:
+        answer = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def ending_of(reason: Failure) -> str:

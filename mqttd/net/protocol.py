@@ -114,7 +114,10 @@ class MQTTProtocol(Outbound):
 
     def handshakeCompleted(self) -> None:
         """The TLS handshake is done, and the client's certificate known."""
-        identify(self.peer, self.transport, self.listener.tls)
+        if not identify(self.peer, self.transport, self.listener.tls):
+            self.factory.broker.metrics.refused["certificate-name"] += 1
+            self.connection.end("certificate-name")
+            self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._pauses |= CLOSING
@@ -211,7 +214,9 @@ class MQTTProtocol(Outbound):
         self._pauses &= ~reason
         if self._pauses:
             return
-        self.last_seen += self.factory.broker.seconds() - self._paused_at
+        now = self.factory.broker.seconds()
+        # TLS may have brought something during the pause.
+        self.last_seen = min(now, self.last_seen + now - self._paused_at)
         if not self._processing:
             self._process()
 

@@ -82,7 +82,7 @@ def _context_with_names(settings: TLSSettings) -> SSL.Context:
     """The context of new connections; it picks another by the server's name."""
     default = _context(settings, settings.certificate, settings.private_key)
     named = {
-        name.lower().encode("idna"): _context(settings, file, "")
+        _server_name(name): _context(settings, file, "")
         for name, file in settings.server_names.items()
     }
 
@@ -98,8 +98,18 @@ def _context_with_names(settings: TLSSettings) -> SSL.Context:
     return default
 
 
+def _server_name(name: str) -> bytes:
+    """*name* as clients send it."""
+    try:
+        return name.lower().encode("idna")
+    except UnicodeError:
+        raise TLSError(f"server name {name!r}: not a name of a server") from None
+
+
 def _context(settings: TLSSettings, certificate: str, key: str) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    # Without this OpenSSL would ask the terminal, and the broker would stand still.
+    context.set_passwd_cb(_no_password)
     context.set_options(_OPTIONS | (0 if settings.session_tickets else SSL.OP_NO_TICKET))
     context.set_min_proto_version(_VERSIONS[settings.minimum_version])
     # An idle connection gives its buffers back.
@@ -143,6 +153,8 @@ def _load_certificate(context: SSL.Context, certificate: str, key: str) -> None:
         context.check_privatekey()
     except SSL.Error as error:
         raise TLSError(f"private key {key}: {_reason(error)}") from None
+    except TLSError as error:
+        raise TLSError(f"private key {key}: {error}") from None
 
 
 def _load_authorities(context: SSL.Context, settings: TLSSettings) -> None:
@@ -192,6 +204,10 @@ def _read(file: str) -> bytes:
         raise TLSError(f"{file}: {error.strerror}") from None
 
 
+def _no_password(length: int, confirm: bool, data: object) -> bytes:
+    raise TLSError("the key is protected by a password: store it without one")
+
+
 def _reason(error: SSL.Error) -> str:
     queue = error.args[0] if error.args else ()
     return "; ".join(entry[2] for entry in queue) or "no usable PEM in it"
@@ -200,27 +216,44 @@ def _reason(error: SSL.Error) -> str:
 # --- who the client is -------------------------------------------------------------
 
 
-def identify(peer: Peer, transport: Any, settings: TLSSettings | None) -> None:
-    """Note in *peer* what the handshake on *transport* has shown."""
+def identify(peer: Peer, transport: Any, settings: TLSSettings | None) -> bool:
+    """Note in *peer* what the handshake on *transport* has shown.
+
+    False when the certificate should say who the client is and does not: such a
+    client must not pass for an anonymous one.
+    """
     handle: SSL.Connection = transport.getHandle()
     peer.tls = True
     name = handle.get_servername()
     peer.server_name = None if name is None else name.decode("ascii", "replace")
     peer.certificate = handle.get_peer_certificate(as_cryptography=True)
-    if peer.certificate is not None and settings is not None:
-        peer.certificate_user = user_name(peer.certificate, settings.identity)
+    if peer.certificate is None or settings is None or settings.identity is Identity.NONE:
+        return True
+    peer.certificate_user = user_name(peer.certificate, settings.identity)
+    return peer.certificate_user is not None
 
 
 def user_name(certificate: x509.Certificate, identity: Identity) -> str | None:
     """The part of *certificate* that is the user name.
 
-    None when it has none, or more than one, so that it cannot be mistaken.
+    None when it has none, or more than one, so that it cannot be mistaken; or one
+    that MQTT could not carry.
     """
+    try:
+        name = _name(certificate, identity)
+    except ValueError:
+        # It is signed by the authority, and garbled nevertheless.
+        return None
+    usable = name and "\0" not in name and len(name.encode("utf-8", "replace")) <= 65_535
+    return name if usable else None
+
+
+def _name(certificate: x509.Certificate, identity: Identity) -> str | None:
     match identity:
         case Identity.COMMON_NAME:
             return _only(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
         case Identity.SUBJECT:
-            return certificate.subject.rfc4514_string() or None
+            return certificate.subject.rfc4514_string()
         case Identity.ALTERNATIVE_NAME:
             return _alternative_name(certificate)
     return None
@@ -234,7 +267,7 @@ def _alternative_name(certificate: x509.Certificate) -> str | None:
     """The one e-mail address, or else URI, or else DNS name."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return None
     for kind in (x509.RFC822Name, x509.UniformResourceIdentifier, x509.DNSName):
         found = names.get_values_for_type(kind)
