@@ -26,7 +26,7 @@ from mqttd.wire import properties as codec
 from mqttd.wire.bodies import BodyParser
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, PacketType, ReasonCode
 from mqttd.wire.errors import ProtocolViolation, malformed, protocol_error
-from mqttd.wire.packets import Packet, Publish
+from mqttd.wire.packets import Connect, Packet, Publish
 from mqttd.wire.strings import decode_utf8, read_variable_byte_integer
 
 #: A fixed header is at most this long, bytes.
@@ -215,6 +215,8 @@ class Parser(BodyParser):
             raise protocol_error("the first packet is not CONNECT")
         if handler is not None:
             return handler
+        if kind == PacketType.CONNECT and not self.version:
+            return Parser._connect_with_flags
         if self.version == MQTT31 and first & 0x08:
             # 3.1 lets a client repeat SUBSCRIBE, UNSUBSCRIBE and PUBREL with DUP.
             handler = self._handlers[first & 0xF7]
@@ -234,6 +236,13 @@ class Parser(BodyParser):
         # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]
         # [MQTT311-3.6.1-1] [MQTT311-3.8.1-1] [MQTT311-3.10.1-1] [MQTT311-3.14.1-1]
         raise malformed(f"{name} with fixed header flags {first & 0x0F:#x}")
+
+    def _connect_with_flags(self, data: bytes, position: int, end: int) -> Connect:
+        """3.1 gives the flags no meaning, and only the body tells the version."""
+        packet = self.connect(data, position, end)
+        if packet.version != MQTT31:  # [MQTT-2.1.3-1] [MQTT311-2.2.2-1] [MQTT311-2.2.2-2]
+            raise malformed("CONNECT with fixed header flags")
+        return packet
 
     def _long_length(self, data: bytes, start: int, held: int) -> tuple[int, int]:
         """Remaining Length of more than one byte, and where the body begins.

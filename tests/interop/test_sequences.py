@@ -105,6 +105,8 @@ GOOD_CONNECTS = {
     "3.1, clean session 0": connect(MQTT31, 0x00, text("p")),
     # 3.1 does not say that the bit is to be looked at.
     "3.1, reserved bit": connect(MQTT31, 0x01, text("p")),
+    # 3.1 does not use the flags of its fixed header.
+    "3.1, header flags": connect(MQTT31, 0x02, text("p"), first=0x14),
     "5.0": connect(MQTT5, 0x02, text("p")),
     "5.0, user name": connect(MQTT5, 0x82, text("p"), text("p")),
     "5.0, password alone": connect(MQTT5, 0x42, text("p"), text("p")),
