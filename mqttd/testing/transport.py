@@ -91,6 +91,7 @@ class MemoryTransport:
 
     def unregisterProducer(self) -> None:
         self.producer = None
+        self._producer_paused = False
         self._move()
 
     def pauseProducing(self) -> None:
