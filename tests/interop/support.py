@@ -9,7 +9,7 @@ import pytest
 from mqttd.settings import BrokerSettings, ProtocolSettings, SessionSettings
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311
-from mqttd.wire.packets import Disconnect
+from mqttd.wire.packets import Disconnect, Pingreq, Pingresp
 from mqttd.wire.serializer import serialize
 from mqttd.wire.strings import variable_byte_integer
 
@@ -73,3 +73,24 @@ def closed_with(client: VirtualClient, *reasons: int) -> None:
         assert client.expect(Disconnect).reason in reasons
     client.expect_nothing()
     assert client.closed
+
+
+def payloads(client: VirtualClient) -> list[bytes]:
+    """Of all messages that have come."""
+    return [message.payload for message in client.messages()]
+
+
+def none(version: int) -> bytes:
+    """No properties, where there may be some."""
+    return b"\0" if version == MQTT5 else b""
+
+
+def is_alive(client: VirtualClient) -> bool:
+    client.send(Pingreq())
+    return bool(client.take(Pingresp))
+
+
+def connect(version: int, flags: int, *payload: bytes, first: int = 0x10) -> bytes:
+    """A CONNECT, byte by byte."""
+    name = "MQIsdp" if version == MQTT31 else "MQTT"
+    return frame(first, text(name), bytes((version, flags)), number(10), none(version), *payload)
