@@ -202,6 +202,18 @@ def test_aliases_from_the_broker(broker: VirtualBroker) -> None:
     assert found == [("a", {"topic_alias": 1}), ("", {"topic_alias": 1}), ("b", {})]
 
 
+def test_aliases_for_messages_that_waited(broker: VirtualBroker) -> None:
+    client = broker.connect("c", session_expiry_interval=60)
+    client.subscribe("a", qos=2)
+    client.drop()
+    for qos in (1, 2, 1):
+        broker.publish("a", b"x", qos)
+    again = broker.connect("c", clean_start=False, topic_alias_maximum=5)
+    found = again.messages()
+    assert [message.topic for message in found] == ["a", "", ""]
+    assert all(message.properties == {"topic_alias": 1} for message in found)
+
+
 def test_requests_and_responses(broker: VirtualBroker) -> None:
     asking, answering = broker.connect("asking"), broker.connect("answering")
     asking.subscribe("response/topic")

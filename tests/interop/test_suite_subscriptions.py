@@ -5,6 +5,8 @@ See the package for what is covered, and for where mqttd differs.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mqttd.testing import VirtualBroker
@@ -12,7 +14,15 @@ from mqttd.wire.codes import MQTT5, MQTT311, ReasonCode
 from mqttd.wire.packets import (
     Publish,
 )
-from tests.interop.support import broker_with, closed_with, each_version, keep, payloads
+from tests.conformance.support import Rules
+from tests.interop.support import (
+    all_versions,
+    broker_with,
+    closed_with,
+    each_version,
+    keep,
+    payloads,
+)
 
 MATCHES = [
     ("#", "test/topic"),
@@ -216,3 +226,42 @@ def test_what_a_member_did_not_finish(
     first.drop()
     # Of QoS 2 nobody knows whether the first one has it. [MQTT-4.8.2-5]
     assert payloads(second) == ([b"once"] if goes else [])
+
+
+@each_version
+def test_a_filter_that_is_not_allowed(version: int) -> None:
+    rules: Any = Rules(("subscribe", "test/nosubscribe"))
+    broker = VirtualBroker(authorizer=rules)
+    client = broker.connect("c", version)
+    refused = ReasonCode.NOT_AUTHORIZED if version == MQTT5 else 0x80
+    assert client.subscribe("test/nosubscribe", "test/other", qos=2).reasons == [refused, 2]
+    if version == MQTT5:
+        assert client.unsubscribe("test/nosubscribe").reasons == [0x11]
+
+
+def test_an_identifier_stays_with_the_session(broker: VirtualBroker) -> None:
+    client = broker.connect("c", session_expiry_interval=60)
+    client.subscribe("t", qos=1, subscription_identifier=[7])
+    client.drop()
+    client = broker.connect("c", clean_start=False, session_expiry_interval=60)
+    broker.publish("t", b"x", 1)
+    assert client.expect(Publish).properties == {"subscription_identifier": [7]}
+
+
+@all_versions
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("granted", [0, 1, 2])
+@pytest.mark.parametrize("sent", [0, 1, 2])
+def test_the_lower_qos_counts(
+    broker: VirtualBroker, version: int, sent: int, granted: int, away: bool
+) -> None:
+    client = broker.connect("c", version, **keep(version))
+    client.subscribe("t", qos=granted)
+    if away:
+        client.drop()
+    broker.connect("w", version).publish("t", b"x", qos=sent)
+    if away:
+        client = broker.connect("c", version, **keep(version))
+    qos = min(sent, granted)
+    # What was not to be acknowledged does not wait.
+    assert [message.qos for message in client.messages()] == ([qos] if qos or not away else [])
