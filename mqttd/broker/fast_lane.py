@@ -117,8 +117,11 @@ def _learn_properties(connection: Connection, packet: Publish) -> None:
         known.add(bytes((len(packet.passthrough),)) + packet.passthrough)
 
 
-def take(connection: Connection, parser: Parser) -> None:
-    """Move what can be moved from the front of the parser's buffer."""
+def take(connection: Connection, parser: Parser) -> bool:
+    """Move what can be moved from the front of the parser's buffer.
+
+    True when that was all of it.
+    """
     broker = connection.broker
     routes = connection.routes
     if RECEIVE in broker.authorizer.checks:
@@ -141,6 +144,7 @@ def take(connection: Connection, parser: Parser) -> None:
         position = after
     if position != begin:
         parser.skip_to(position)
+    return begin < position == end
 
 
 def _take_publishes(

@@ -32,7 +32,7 @@ from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
 from mqttd.interfaces import ITransport, Peer
 from mqttd.net.limiter import Limiter
 from mqttd.net.outbound import FULL, Outbound
-from mqttd.net.peer import ending_of, unread_after_end, unsent
+from mqttd.net.peer import ending_of, innermost, unread, unread_after_end, unsent
 from mqttd.net.tls import identify
 from mqttd.settings import Rate
 from mqttd.wire.codes import PacketType
@@ -53,6 +53,8 @@ _PUBLISH = PacketType.PUBLISH
 LOOK_INTERVAL = 60.0
 #: Seconds that a pause may keep what a client sent before it left.
 ABANDONED = 300.0
+#: Bytes that are read, for nothing, from a client whose connection is closing.
+MOST_DROPPED = 16 * 1024 * 1024
 
 
 @implementer(ITransport, IPushProducer, IHandshakeListener)
@@ -74,6 +76,7 @@ class MQTTProtocol(Outbound):
     _timer: Timer | None = None
     _rate_call: IDelayedCall | None = None
     _rate_until = 0.0
+    _dropped = 0
 
     def __init__(self, factory: MQTTFactory, peer: Peer) -> None:
         super().__init__()
@@ -131,6 +134,7 @@ class MQTTProtocol(Outbound):
 
     def dataReceived(self, data: bytes) -> None:
         if self._pauses & CLOSING:
+            self._drop(len(data))
             return
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
@@ -141,6 +145,12 @@ class MQTTProtocol(Outbound):
         if self.limiter is not None and self.limiter.bytes:
             self._wait_for_tokens(self.limiter.take_bytes(len(data)))
 
+    def _drop(self, size: int) -> None:
+        """The client goes on sending while its connection is closed."""
+        self._dropped += size
+        if self._dropped > MOST_DROPPED:
+            self.abort()
+
     def _process(self) -> None:
         """Handle the packets in hand, until there is none or a reason to pause."""
         parser, connection = self.parser, self.connection
@@ -149,8 +159,8 @@ class MQTTProtocol(Outbound):
         flusher.enter()
         try:
             while not self._pauses:
-                if self._fast:
-                    fast_lane.take(connection, parser)
+                if self._fast and fast_lane.take(connection, parser):
+                    break
                 packet = parser.next_packet()
                 if packet is None:
                     break
@@ -311,7 +321,12 @@ class MQTTProtocol(Outbound):
         self._stop_rate_call()
         transport = self.transport
         transport.unregisterProducer()
-        transport.loseConnection()
+        if innermost(transport) is transport and unread(transport):
+            # To close before what a client sends would be a reset: it would lose
+            # the answer that says why. So the rest is read, and dropped.
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
         # TLS has yet to hear that the client closes too; TCP reads no more.
         transport.resumeProducing()
         # A client that does not read would keep the connection for ever.
