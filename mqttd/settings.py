@@ -368,6 +368,8 @@ class ListenerSettings:
     limits: ConnectionLimits = part(ConnectionLimits)
 
     def __attrs_post_init__(self) -> None:
+        if self.mount_point and not self.mount_point.endswith("/"):
+            raise SettingError("mount_point", self.mount_point, 'one that ends with "/"')
         if self.mount_point and self.protocol.dollar_topics:
             # Under a mount point "$x" is a topic like others, which "#" would match.
             raise SettingError("protocol.dollar_topics", True, "false with a mount_point")

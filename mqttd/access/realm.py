@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from zope.interface import implementer
 
@@ -27,6 +28,10 @@ class MQTTRealm:
             raise NotImplementedError("MQTTRealm has avatars for IMQTTAvatar only")
         if IMQTTAvatar.providedBy(avatarId):
             return IMQTTAvatar, avatarId, _nothing
+        if avatarId is ANONYMOUS:
+            return IMQTTAvatar, Avatar(), _nothing
+        if not avatarId:
+            raise UnauthorizedLogin("the checker named nobody")
         name = avatarId.decode() if isinstance(avatarId, bytes) else str(avatarId)
         return IMQTTAvatar, Avatar(principal=name), _nothing
 

@@ -511,7 +511,7 @@ def _claim(connection: Connection, packet: Connect, principal: str | None) -> tu
     else:
         expiry = connection.transport.listener.protocol.persistent_session_expiry
     try:
-        broker.sessions.check(client_id, principal, expiry)
+        broker.sessions.check(client_id, principal, expiry, connection.mount_point)
     except ClaimRefused as refused:
         raise Refused(refused.reason, refused.text, "session") from None
     owner = broker.connections.get(client_id)
@@ -521,6 +521,7 @@ def _claim(connection: Connection, packet: Connect, principal: str | None) -> tu
         client_id, principal, packet.clean_start, connection.transport.listener.session
     )
     session.expiry = expiry
+    session.mount_point = connection.mount_point
     return session, present
 
 

@@ -86,6 +86,7 @@ class Session:
         "expiry",
         "expiry_timer",
         "inflight",
+        "mount_point",
         "next_packet_id",
         "principal",
         "queue",
@@ -104,6 +105,8 @@ class Session:
         #: Whose session this is; nobody else may resume it.
         self.principal = principal
         self.settings = settings
+        #: Before all its topics; a client of another mount point is another one.
+        self.mount_point = ""
         self.created_at = broker.seconds()
         #: Seconds it outlives its connection; None for ever, 0 not at all.
         self.expiry: int | None = 0
@@ -199,7 +202,7 @@ class Session:
         """Send retained *messages* as the client can take them."""
         if self._replays is None:
             self._replays = deque()
-        self._replays.append(_retained(messages, subscription, self.settings))
+        self._replays.append(_retained(messages, subscription, self))
         self.pump()
 
     def pump(self) -> None:
@@ -292,9 +295,16 @@ class Session:
             self._refused(delivery, packet_id, "too-large")
 
     def _refused(self, delivery: Delivery, packet_id: int, reason: str) -> None:
-        if packet_id:
-            self.inflight.pop(packet_id, None)
+        """*delivery* does not go out; *packet_id* if it has one."""
         self.drop(delivery, reason)
+        if not packet_id:
+            return
+        if delivery.qos == 2 and reason == "denied" and self.consumer is not None:
+            # The client may hold the packet id since it was sent the first time.
+            delivery.released = True
+            self.consumer.send_pubrel(packet_id)
+        else:
+            self.inflight.pop(packet_id, None)
 
     def _take_packet_id(self) -> int:
         # [MQTT-2.2.1-4] [MQTT311-2.3.1-2] not one in use; the window is smaller than the ids.
@@ -525,10 +535,13 @@ class Session:
 
 
 def _retained(
-    messages: Iterator[Message | None], subscription: Subscription, settings: SessionSettings
+    messages: Iterator[Message | None], subscription: Subscription, session: Session
 ) -> Iterator[Delivery | None]:
     identifiers = subscription.identifiers
+    settings = session.settings
     for message in messages:
+        if session.subscriptions.get(subscription.topic_filter) is not subscription:
+            return  # ended, or replaced by one with a replay of its own
         if message is None:
             yield None
             continue

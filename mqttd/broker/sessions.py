@@ -50,7 +50,9 @@ class SessionRegistry:
     def get(self, client_id: str) -> Session | None:
         return self._sessions.get(client_id)
 
-    def check(self, client_id: str, principal: str | None, expiry: int | None) -> None:
+    def check(
+        self, client_id: str, principal: str | None, expiry: int | None, mount_point: str = ""
+    ) -> None:
         """Whether *principal* may have the session of *client_id*; costs nobody
         anything.
 
@@ -64,6 +66,11 @@ class SessionRegistry:
                 raise ClaimRefused(
                     ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
                     "the client identifier belongs to another user",
+                )
+            if session.mount_point != mount_point:
+                raise ClaimRefused(
+                    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+                    "the client identifier belongs to another mount point",
                 )
         elif expiry != 0 and 0 < settings.maximum_offline_sessions <= self.offline:
             raise ClaimRefused(ReasonCode.QUOTA_EXCEEDED, "too many sessions are kept")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mqttd.settings import ListenerSettings
 from mqttd.wire.codes import ReasonCode
 from mqttd.wire.packets import Disconnect, Properties, Puback, Pubrec
 from tests.broker.harness import BareBroker, settings_with
@@ -216,3 +217,18 @@ def test_a_member_that_keeps_its_session_keeps_its_messages(bare: BareBroker) ->
     assert two.payloads() == [b"later"]
     bare.advance(12)
     assert two.payloads() == mine
+
+
+def test_another_mount_point_is_another_client(bare: BareBroker) -> None:
+    """Its topics must not show, nor be ended, under a mount point of somebody else."""
+    ours = ListenerSettings("memory", allow_anonymous=True, mount_point="a/")
+    theirs = ListenerSettings("memory", allow_anonymous=True, mount_point="b/")
+    first = bare.connect("c", listener=ours, session_expiry_interval=99)
+    first.subscribe("#")
+    first.drop()
+    second = bare.connect("c", listener=theirs)
+    assert second.connack is not None
+    assert second.connack.reason == ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+    back = bare.connect("c", listener=ours, clean_start=False)
+    assert back.connack is not None
+    assert back.connack.session_present
