@@ -70,12 +70,16 @@ class MosquittoClient(Client):
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
+        previous = ""
         for line in process.stdout:
             self._said.append(line[:200])
             if line.startswith("Subscribed"):
                 self._subscribed.set()
-            elif line.startswith("{"):
+            elif line.startswith("{") and line != previous:
                 self.messages.put(_from_json(json.loads(line)))
+            # mosquitto_sub logs within its signal handler, which may write out once
+            # more what was just being written: the same line, microseconds included.
+            previous = line
         process.stdout.close()
         self._subscribed.set()
 

@@ -18,7 +18,7 @@ def test_messages_arrive_as_they_were_sent(library: Library, served: Served, qos
     assert reader.next_message() == Message(topic, "grüße".encode(), qos, False)
     writer.disconnect()
     reader.disconnect()
-    assert reader.messages.empty()
+    assert list(reader.messages.queue) == []
 
 
 def test_retained_messages_wait_until_they_are_cleared(library: Library, served: Served) -> None:
