@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 
+from mqttd.broker.connection import State
 from mqttd.net.limiter import Limits
 from mqttd.net.outbound import Flusher
 from mqttd.net.peer import peer_of
@@ -67,6 +68,12 @@ class MQTTFactory(ServerFactory):
     def connections_of(self, address: str) -> int:
         """How many connections come from *address* (as in ``Peer.address``)."""
         return self._addresses.get(address, 0)
+
+    def abort_newcomers(self) -> None:
+        """Cut those that have not sent CONNECT yet."""
+        for protocol in list(self.protocols):
+            if protocol.connection.state is State.NEW:
+                protocol.abort()
 
     def abort_all(self) -> None:
         """Cut every connection that is left."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
 from mqttd.net.addresses import AccessRules, Networks, plain
 from mqttd.net.limiter import TokenBucket
@@ -20,6 +21,12 @@ from mqttd.settings import ListenerSettings
 
 if TYPE_CHECKING:
     from mqttd.net.factory import MQTTFactory
+
+
+log = Logger()
+
+#: Seconds between two lines in the log about refusals for the same reason.
+REPORT_INTERVAL = 60.0
 
 
 class Gate(Factory):
@@ -43,6 +50,9 @@ class Gate(Factory):
         self._bucket: TokenBucket | None = None
         self._call: IDelayedCall | None = None
         self._held = False
+        #: Reason -> how many were refused, and when the log said so.
+        self._refused: dict[str, int] = {}
+        self._told: dict[str, float] = {}
         self.change(settings)
 
     def change(self, settings: ListenerSettings) -> None:
@@ -108,8 +118,18 @@ class Gate(Factory):
         return True
 
     def refuse(self, reason: str) -> None:
-        """Count a connection that is not let in."""
+        """Count a connection that is not let in; the log tells it now and then."""
+        refused = self._refused[reason] = self._refused.get(reason, 0) + 1
         self.broker.metrics.refused[reason] += 1
+        now = self.broker.seconds()
+        if now - self._told.get(reason, -REPORT_INTERVAL) >= REPORT_INTERVAL:
+            self._told[reason] = now
+            log.warn(
+                "{name} refuses connections ({reason}): {refused} so far",
+                name=self.settings.name or self.settings.endpoint,
+                reason=reason,
+                refused=refused,
+            )
 
     # --- the rate of connections ---------------------------------------------------
 
@@ -141,6 +161,8 @@ class Gate(Factory):
         self.port = port
         self.inner, port.factory = port.factory, self
         self._limit_accepts()
+        if self._held:
+            port.stopReading()
 
     def _limit_accepts(self) -> None:
         # Twisted accepts up to so many in a turn, 100 at first, whatever we say.
@@ -164,6 +186,9 @@ class Gate(Factory):
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+        if hasattr(self.port, "numberAccepts"):
+            # The debt is paid, and nothing saved yet: see whether one is enough.
+            self.port.numberAccepts = 1
         self._start_reading()
 
     def _start_reading(self) -> None:

@@ -29,6 +29,16 @@ log = Logger()
 _BUFFERS = {socket.SO_RCVBUF: "receive_buffer", socket.SO_SNDBUF: "send_buffer"}
 
 
+class ListenError(Exception):
+    """An endpoint that cannot be listened on; says which, and why."""
+
+    def __init__(self, endpoint: str, cause: str) -> None:
+        super().__init__(f"cannot listen on {endpoint!r}: {cause}")
+        self.endpoint = endpoint
+        #: The cause alone, as in ``OSError``.
+        self.strerror = cause
+
+
 class Listener:
     """A listener; *network* is what all listeners of a broker share."""
 
@@ -47,20 +57,35 @@ class Listener:
     async def start(self) -> None:
         """Listen.
 
-        Raises what Twisted raises for a bad endpoint or one that is taken, and
-        ``TLSError`` for certificates that cannot be used.
+        Raises ``ListenError`` for an endpoint that is wrong or taken, and for
+        certificates that cannot be used.
         """
-        settings = self.settings
-        self._switch.inner = self._inside(settings)
-        description = with_backlog(settings.endpoint, settings.backlog)
-        self._port = await serverFromString(self._reactor, description).listen(self._switch)
-        self._put_gate_before()
+        try:
+            self._switch.inner = self._inside(self.settings)
+            self._port = await self._listen()
+            if self._closed is not None:
+                # Stopped before there was a port to stop.
+                await maybeDeferred(self._port.stopListening)
+                return
+            self._put_gate_before()
+        except Exception as error:
+            raise ListenError(self.settings.endpoint, _cause(error)) from error
         log.info("{name} listens on {address}", name=self.name, address=self.address)
 
+    def _listen(self) -> Deferred[Any]:
+        description = with_backlog(self.settings.endpoint, self.settings.backlog)
+        listening: Deferred[Any] = serverFromString(self._reactor, description).listen(self._switch)
+        return listening
+
     def stop(self) -> Deferred[None]:
-        """Listen no more; connections stay. Done when the port is closed."""
+        """Listen no more. Done when the port is closed.
+
+        Clients stay; connections on which no CONNECT has begun are not such.
+        """
         if self._closed is None:
             self._gate.close()
+            self._gate.abort_waiting()
+            self.factory.abort_newcomers()
             port, self._port = self._port, None
             self._closed = succeed(None) if port is None else maybeDeferred(port.stopListening)
         return self._closed
@@ -140,6 +165,13 @@ class Listener:
         for option, name in _BUFFERS.items():
             if handle is not None and (size := getattr(self.settings, name)):
                 handle.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, in the words of the system."""
+    # Twisted wraps the error of the socket into one of its own.
+    reason: object = getattr(error, "socketError", error)
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
 
 
 class Switch(Factory):

@@ -39,24 +39,23 @@ def innermost(transport: Any) -> Any:
     return transport
 
 
+def unread(transport: Any) -> int:
+    """Bytes that have come and were not read yet, as far as the kernel tells."""
+    return _ask(transport, termios.FIONREAD)
+
+
 def unread_after_end(transport: Any) -> int | None:
     """Bytes that wait to be read from a peer that has closed; None while it has not.
 
     A paused socket is not watched, so nobody is told of a FIN or RST. The kernel
     knows; with TCP keepalive it finds out about a peer that vanished, too.
     """
-    fileno = getattr(innermost(transport), "fileno", None)
-    handle = -1 if fileno is None else fileno()
+    handle = _descriptor(transport)
     if handle < 0:
         return None
     watch = select.poll()
     watch.register(handle, _CLOSED)
-    if not watch.poll(0):
-        return None
-    try:
-        return int.from_bytes(fcntl.ioctl(handle, termios.FIONREAD, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0
+    return unread(transport) if watch.poll(0) else None
 
 
 def unsent(transport: Any) -> int:
@@ -67,16 +66,22 @@ def unsent(transport: Any) -> int:
     """
     inner = innermost(transport)
     begun = len(getattr(inner, "dataBuffer", b"")) - getattr(inner, "offset", 0)
-    return begun + int(getattr(inner, "_tempDataLen", 0)) + _in_kernel(inner)
+    return begun + int(getattr(inner, "_tempDataLen", 0)) + _ask(inner, termios.TIOCOUTQ)
 
 
-def _in_kernel(inner: Any) -> int:
-    fileno = getattr(inner, "fileno", None)
-    handle = -1 if fileno is None else fileno()
+def _descriptor(transport: Any) -> int:
+    """The file descriptor of the socket; -1 where there is none."""
+    fileno = getattr(innermost(transport), "fileno", None)
+    return -1 if fileno is None else fileno()
+
+
+def _ask(transport: Any, request: int) -> int:
+    """What the kernel says to an ioctl that counts; 0 where there is no socket."""
+    handle = _descriptor(transport)
     if handle < 0:
         return 0
     try:
-        answer = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
+        answer = fcntl.ioctl(handle, request, bytes(4))
     except OSError:
         return 0
     return int.from_bytes(answer, sys.byteorder)
