@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
@@ -76,6 +76,7 @@ def test_the_stricter_of_bytes_and_messages_decides() -> None:
     assert broker.broker.metrics.messages_received[0] == pytest.approx(10 * MINUTE, rel=0.03)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     chunks=st.lists(st.integers(1, 5000), min_size=1, max_size=50),
     rate=st.integers(100, 100_000),
@@ -84,6 +85,8 @@ def test_the_stricter_of_bytes_and_messages_decides() -> None:
 def test_a_bucket_never_gives_more_than_its_rate(chunks: list[int], rate: int, burst: int) -> None:
     clock = Clock()
     bucket = TokenBucket(Rate(rate, burst), clock.seconds)
+    # From a hundredth of a second's worth to fifty seconds'.
+    chunks = [max(1, part * rate // 100) for part in chunks]
     total = 0
     while clock.seconds() < MINUTE:
         for chunk in chunks:

@@ -144,7 +144,7 @@ def test_an_error_while_closing_for_an_error_still_closes() -> None:
 # --- pauses -------------------------------------------------------------------------
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.tuples(
