@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509StoreFlags
@@ -108,8 +110,6 @@ def _server_name(name: str) -> bytes:
 
 def _context(settings: TLSSettings, certificate: str, key: str) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    # Without this OpenSSL would ask the terminal, and the broker would stand still.
-    context.set_passwd_cb(_no_password)
     context.set_options(_OPTIONS | (0 if settings.session_tickets else SSL.OP_NO_TICKET))
     context.set_min_proto_version(_VERSIONS[settings.minimum_version])
     # An idle connection gives its buffers back.
@@ -147,14 +147,20 @@ def _load_certificate(context: SSL.Context, certificate: str, key: str) -> None:
     except SSL.Error as error:
         raise TLSError(f"certificate {certificate}: {_reason(error)}") from None
     key = key or certificate
-    _read(key)
+    text = _read(key)
     try:
-        context.use_privatekey_file(key)
+        # Not by OpenSSL from the file: it would ask the terminal for a password,
+        # and the broker would stand still.
+        loaded = load_pem_private_key(text, None)
+        context.use_privatekey(loaded)  # type: ignore[arg-type]
         context.check_privatekey()
+    except TypeError:
+        cause = "protected by a password; store it without one"
+        raise TLSError(f"private key {key}: {cause}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise TLSError(f"private key {key}: no usable PEM in it") from None
     except SSL.Error as error:
         raise TLSError(f"private key {key}: {_reason(error)}") from None
-    except TLSError as error:
-        raise TLSError(f"private key {key}: {error}") from None
 
 
 def _load_authorities(context: SSL.Context, settings: TLSSettings) -> None:
@@ -204,10 +210,6 @@ def _read(file: str) -> bytes:
         raise TLSError(f"{file}: {error.strerror}") from None
 
 
-def _no_password(length: int, confirm: bool, data: object) -> bytes:
-    raise TLSError("the key is protected by a password: store it without one")
-
-
 def _reason(error: SSL.Error) -> str:
     queue = error.args[0] if error.args else ()
     return "; ".join(entry[2] for entry in queue) or "no usable PEM in it"
@@ -241,10 +243,10 @@ def user_name(certificate: x509.Certificate, identity: Identity) -> str | None:
     """
     try:
         name = _name(certificate, identity)
+        usable = name and "\0" not in name and len(name.encode()) <= 65_535
     except ValueError:
         # It is signed by the authority, and garbled nevertheless.
         return None
-    usable = name and "\0" not in name and len(name.encode("utf-8", "replace")) <= 65_535
     return name if usable else None
 
 
