@@ -17,8 +17,15 @@ import pytest
 from attrs import evolve
 
 from mqttd.net.addresses import AccessRules, Networks, plain
-from mqttd.net.listener import Listener
-from mqttd.settings import ConnectionLimits, ListenerSettings, Rate, SettingError
+from mqttd.net.listener import Listener, ListenError
+from mqttd.settings import (
+    ConnectionLimits,
+    ListenerSettings,
+    ProtocolSettings,
+    Rate,
+    SettingError,
+)
+from mqttd.wire.codes import ReasonCode
 from mqttd.wire.packets import Connect, Pingreq, Publish, Subscribe, SubscriptionRequest
 from mqttd.wire.serializer import serialize
 
@@ -49,7 +56,7 @@ class Serving(OnSockets):
     async def test_a_port_in_use_is_an_error_that_names_it(self) -> None:
         first = await self.listen()
         port = self.where(first)[1]
-        with pytest.raises(Exception, match=str(port)):
+        with pytest.raises(ListenError, match=f"tcp:{port}:.*: Address already in use"):
             await self.listen(f"tcp:{port}:interface=127.0.0.1")
 
     async def test_an_endpoint_that_no_limit_can_be_put_on_is_refused(self) -> None:
@@ -100,6 +107,23 @@ class Serving(OnSockets):
                 await self.client(ask, where)
             stream.sendall(serialize(Pingreq(), 5))
             assert await self.client(answer, stream) == b"\xd0\x00"
+
+    async def test_stopping_cuts_those_that_have_not_said_who_they_are(self) -> None:
+        listener = await self.listen()
+        with await self.client(open_socket, self.where(listener)) as silent:
+            await self.until(lambda: listener.connections == 1)
+            await listener.stop()
+            assert await self.client(answer, silent) == b""
+
+    async def test_a_client_that_goes_on_sending_still_hears_why_it_is_closed(self) -> None:
+        """To close a socket before what has come was read would be a reset."""
+        listener = await self.listen(protocol=ProtocolSettings(maximum_packet_size=1000))
+        stream = await self.client(open_socket, self.where(listener), CONNECT)
+        with stream:
+            await self.client(answer, stream)
+            stream.sendall(serialize(Publish("t", bytes(2_000_000)), 5))
+            said = await self.client(read_all, stream, 5)
+            assert (said[0], said[2]) == (0xE0, ReasonCode.PACKET_TOO_LARGE)
 
     async def test_a_large_message_to_a_client_that_reads_slowly(self) -> None:
         """The eager transport hands over to Twisted's when the socket is full."""
