@@ -8,6 +8,7 @@ the pause, so that the configured rate is held exactly over time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from mqttd.settings import ConnectionLimits, Rate, SharedLimits
 
@@ -18,7 +19,7 @@ class TokenBucket:
     Both may be read; ``change`` changes them at any time.
     """
 
-    __slots__ = ("_seconds", "_since", "_tokens", "burst", "rate")
+    __slots__ = ("__weakref__", "_seconds", "_since", "_tokens", "burst", "rate")
 
     def __init__(self, rate: Rate, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -151,6 +152,9 @@ class SharedBuckets:
         self._rates = (bytes, messages)
         self._seconds = seconds
         self._pairs: dict[str, Pair] = {}
+        #: What was forgotten while a connection has it: it must not be limited by
+        #: one bucket and the next connection of its name by another.
+        self._in_use: WeakValueDictionary[tuple[str, int], TokenBucket] = WeakValueDictionary()
         self._room = self.ROOM
 
     def __len__(self) -> int:
@@ -167,21 +171,27 @@ class SharedBuckets:
         if pair is None:
             if len(self._pairs) >= self._room:
                 self._forget()
-            bytes, messages = self._rates
-            pair = self._pairs[name] = (
-                TokenBucket(bytes, self._seconds) if bytes is not None else None,
-                TokenBucket(messages, self._seconds) if messages is not None else None,
-            )
+            pair = self._pairs[name] = (self._bucket(name, 0), self._bucket(name, 1))
         return pair
+
+    def _bucket(self, name: str, which: int) -> TokenBucket | None:
+        rate = self._rates[which]
+        if rate is None:
+            return None
+        return self._in_use.get((name, which)) or TokenBucket(rate, self._seconds)
 
     def _forget(self) -> None:
         # A full bucket is as good as a new one. Doubling keeps the scans rare.
-        self._pairs = {
-            name: pair
-            for name, pair in self._pairs.items()
-            if any(bucket is not None and not bucket.is_full for bucket in pair)
-        }
-        self._room = max(self.ROOM, 2 * len(self._pairs))
+        kept: dict[str, Pair] = {}
+        for name, pair in self._pairs.items():
+            if any(bucket is not None and not bucket.is_full for bucket in pair):
+                kept[name] = pair
+                continue
+            for which, bucket in enumerate(pair):
+                if bucket is not None:
+                    self._in_use[name, which] = bucket
+        self._pairs = kept
+        self._room = max(self.ROOM, 2 * len(kept))
 
 
 class Limits:

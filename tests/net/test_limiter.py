@@ -152,6 +152,21 @@ def test_names_that_rest_are_forgotten() -> None:
     assert buckets.of("owing")[0] is owing
 
 
+def test_a_name_that_rested_while_connected_still_has_one_rate() -> None:
+    rate, burst = 1000, 1000
+    broker = limited(SharedLimits(user_inbound_bytes=Rate(rate, burst)))
+    limits = broker.factory.limits
+    first = limits.join_user(None, "name")
+    assert first is not None
+    broker.advance(MINUTE)
+    for number in range(2 * SharedBuckets.ROOM):
+        limits.join_user(None, str(number))
+    second = limits.join_user(None, "name")
+    assert second is not None
+    assert first.take_bytes(burst) == 0.0
+    assert second.take_bytes(rate) == pytest.approx(1.0)
+
+
 def test_a_rate_can_be_read_and_changed_while_the_client_waits() -> None:
     broker = limited(inbound_bytes=Rate(10, 1000))
     client = broker.connect("a", 4)
