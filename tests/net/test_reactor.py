@@ -44,7 +44,7 @@ for _builder in BUILDERS:
 def test_twistd_finds_it() -> None:
     from twisted.application.reactors import getReactorTypes
 
-    names = [reactor.shortName for reactor in getReactorTypes()]  # type: ignore[attr-defined]
+    names = [reactor.shortName for reactor in getReactorTypes()]
     assert names.count("mqttd") == 1
 
 

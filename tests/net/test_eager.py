@@ -1,0 +1,298 @@
+"""The eager transport: what it sends at once, and where Twisted's own way goes on."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+import time
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet import reactor, tcp, threads
+from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from mqttd.net.eager import EagerServer, make_eager
+from mqttd.settings import TLSSettings
+from tests.certificates import Authority
+
+from .sockets import OnSockets, open_socket
+
+
+class Socket:
+    """A socket of which each ``send`` takes what it is told to, or fails."""
+
+    def __init__(self, *answers: int | OSError) -> None:
+        self._answers = list(answers)
+        self.sent: list[bytes] = []
+
+    def setblocking(self, blocking: bool) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return 99
+
+    def send(self, data: Any) -> int:
+        answer = self._answers.pop(0) if self._answers else len(data)
+        if isinstance(answer, OSError):
+            raise answer
+        answer = min(answer, len(data))
+        self.sent.append(bytes(data[:answer]))
+        return answer
+
+
+class Poller:
+    """As much of a reactor as a transport needs: who wants to read and write."""
+
+    def __init__(self) -> None:
+        self.readers: set[Any] = set()
+        self.writers: set[Any] = set()
+        self.addReader, self.removeReader = self.readers.add, self.readers.discard
+        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+
+    def callLater(self, delay: float, call: Any, *arguments: Any) -> None:
+        pass
+
+
+def transport(net: Socket) -> Any:
+    arguments: tuple[Any, ...] = (net, Protocol(), ("192.0.2.1", 1), None, 0, Poller())
+    return EagerServer(*arguments)
+
+
+def wants_to_write(eager: Any) -> bool:
+    poller: Poller = eager.reactor
+    return eager in poller.writers
+
+
+@implementer(IPushProducer, IPullProducer)
+class Producer:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+
+    def stopProducing(self) -> None:
+        self.calls.append("stop")
+
+
+def test_what_nothing_waits_before_is_sent_at_once() -> None:
+    net = Socket()
+    eager = transport(net)
+    eager.write(b"one")
+    eager.write(b"two")
+    assert net.sent == [b"one", b"two"]
+    assert not wants_to_write(eager)
+
+
+@pytest.mark.parametrize("taken", [1, 4])
+def test_what_the_socket_does_not_take_follows_in_order(taken: int) -> None:
+    net = Socket(taken)
+    eager = transport(net)
+    eager.write(b"first")
+    eager.write(b"second")
+    assert net.sent == [b"first"[:taken]]
+    assert wants_to_write(eager)
+    eager.doWrite()
+    assert b"".join(net.sent) == b"firstsecond"
+    assert not wants_to_write(eager)
+    eager.write(b"third")
+    assert net.sent[-1] == b"third"
+
+
+def test_nothing_overtakes_what_is_half_sent() -> None:
+    net = Socket(2, 1)
+    eager = transport(net)
+    eager.write(b"first")
+    eager.doWrite()
+    eager.write(b"second")
+    assert net.sent == [b"fi", b"r"]
+    eager.doWrite()
+    assert b"".join(net.sent) == b"firstsecond"
+
+
+def test_nothing_goes_past_a_tls_that_was_begun_on_it() -> None:
+    class Layer(Protocol):
+        written = b""
+
+        def write(self, data: bytes) -> None:
+            self.written += data
+
+    net = Socket()
+    eager = transport(net)
+    eager.TLS, eager.protocol = True, Layer()
+    eager.write(b"secret")
+    assert net.sent == []
+    assert eager.protocol.written == b"secret"
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOBUFS])
+def test_a_full_socket_is_tried_again_when_it_is_writable(number: int) -> None:
+    net = Socket(OSError(number, "full"))
+    eager = transport(net)
+    eager.write(b"data")
+    assert net.sent == []
+    assert wants_to_write(eager)
+    assert eager.doWrite() is None
+    assert net.sent == [b"data"]
+
+
+def test_a_broken_socket_is_reported_where_twisted_reports_it() -> None:
+    broken = OSError(errno.EPIPE, "broken")
+    eager = transport(Socket(broken, broken))
+    eager.write(b"data")
+    assert isinstance(eager.doWrite(), Exception)
+
+
+def test_what_is_too_large_for_one_send_goes_on_with_twisted() -> None:
+    net = Socket()
+    eager = transport(net)
+    data = os.urandom(3 * EagerServer.SEND_LIMIT)
+    eager.write(data)
+    assert wants_to_write(eager)
+    while wants_to_write(eager):
+        eager.doWrite()
+    assert b"".join(net.sent) == data
+
+
+def test_only_bytes_are_taken() -> None:
+    with pytest.raises(TypeError):
+        transport(Socket()).write("text")
+
+
+def test_nothing_is_sent_for_nothing() -> None:
+    net = Socket()
+    eager = transport(net)
+    eager.write(b"")
+    assert net.sent == []
+    assert not wants_to_write(eager)
+
+
+def test_nothing_is_sent_after_the_end() -> None:
+    net = Socket()
+    eager = transport(net)
+    eager.connected = 0
+    eager.write(b"late")
+    assert net.sent == []
+
+
+def test_a_producer_is_paused_above_the_limit_and_resumed_when_all_is_sent() -> None:
+    net = Socket(10)
+    eager = transport(net)
+    producer = Producer()
+    eager.registerProducer(producer, True)
+    eager.write(bytes(eager.bufferSize + 11))
+    assert producer.calls == ["pause"]
+    eager.doWrite()
+    assert producer.calls == ["pause", "resume"]
+    eager.write(b"small")
+    assert producer.calls == ["pause", "resume"]
+
+
+def test_a_producer_that_is_asked_for_each_piece_is_asked() -> None:
+    eager = transport(Socket())
+    producer = Producer()
+    eager.registerProducer(producer, False)
+    eager.write(b"piece")
+    assert wants_to_write(eager)
+    eager.doWrite()
+    assert producer.calls == ["resume", "resume"]
+
+
+def test_a_close_comes_after_what_was_written() -> None:
+    net = Socket(2)
+    eager = transport(net)
+    eager.write(b"farewell")
+    eager.loseConnection()
+    assert eager.doWrite() is not None
+    assert b"".join(net.sent) == b"farewell"
+
+
+def test_only_plain_tcp_ports_are_made_eager() -> None:
+    class Port:
+        transport: type = tcp.Server
+
+    class Other:
+        transport = "something else"
+
+    port, other = Port(), Other()
+    make_eager(port)
+    make_eager(other)
+    make_eager(object())
+    assert port.transport is EagerServer
+    assert other.transport == "something else"
+
+
+# --- on real sockets ------------------------------------------------------------------
+
+
+class Source(Protocol):
+    """Sends *pieces* and closes."""
+
+    pieces: tuple[bytes, ...] = ()
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        # So small that most pieces are taken in part.
+        transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+        for piece in self.pieces:
+            transport.write(piece)
+        transport.loseConnection()
+
+
+def read_slowly(address: tuple[str, int]) -> str:
+    digest = hashlib.sha256()
+    with open_socket(address) as stream:
+        while piece := stream.recv(50_000):
+            digest.update(piece)
+            time.sleep(0.0002)
+    return digest.hexdigest()
+
+
+class SlowReader(TestCase):
+    async def test_it_gets_everything_in_order(self) -> None:
+        pieces = tuple(os.urandom(size) for size in (1, 70_000, 5, 400_000, 0, 130_000, 3) * 3)
+        factory = ServerFactory()
+        factory.protocol = type("Pieces", (Source,), {"pieces": pieces})
+        factory.noisy = False
+        net: Any = reactor
+        port = net.listenTCP(0, factory, interface="127.0.0.1")
+        make_eager(port)
+        self.addCleanup(port.stopListening)
+        found = await threads.deferToThread(read_slowly, ("127.0.0.1", port.getHost().port))
+        assert found == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+class Listening(OnSockets):
+    async def test_listeners_are_eager_with_tls_and_without(self) -> None:
+        certificate = Authority().issue("localhost").write(self.folder / "server.pem")
+        listener = await self.listen()
+        for tls in (None, TLSSettings(certificate=certificate)):
+            listener.reload(evolve(listener.settings, tls=tls))
+            with await self.client(open_socket, self.where(listener)):
+                await self.until(lambda: bool(listener.factory.protocols))
+                (protocol,) = listener.factory.protocols
+                inner: Any = protocol.transport
+                inner = inner.transport if tls else inner
+                assert isinstance(inner, EagerServer)
+            await self.until(lambda: not listener.connections)
+
+    async def test_an_answer_does_not_wait_for_the_next_turn(self) -> None:
+        listener = await self.listen()
+        with await self.client(open_socket, self.where(listener)) as stream:
+            await self.until(lambda: bool(listener.factory.protocols))
+            (protocol,) = listener.factory.protocols
+            protocol.transport.write(b"now")
+            stream.setblocking(False)
+            assert stream.recv(3) == b"now"
+            protocol.abort()
+            await deferLater(reactor, 0)
