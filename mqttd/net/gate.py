@@ -8,6 +8,7 @@ factory behind it. Knows nothing of MQTT.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
@@ -27,6 +28,8 @@ log = Logger()
 
 #: Seconds between two lines in the log about refusals for the same reason.
 REPORT_INTERVAL = 60.0
+#: Connections accepted in one turn of the reactor, at most.
+MOST_ACCEPTED = 100
 
 
 class Gate(Factory):
@@ -50,6 +53,7 @@ class Gate(Factory):
         self._bucket: TokenBucket | None = None
         self._call: IDelayedCall | None = None
         self._held = False
+        self._accept: Callable[[], Any] = lambda: None
         #: Reason -> how many were refused, and when the log said so.
         self._refused: dict[str, int] = {}
         self._told: dict[str, float] = {}
@@ -69,7 +73,7 @@ class Gate(Factory):
         elif (self._bucket.rate, self._bucket.burst) != (rate.rate, rate.burst or rate.rate):
             self._bucket.change(rate)
             if self._call is not None:
-                self._call.reset(self._bucket.debt)
+                self._call.reset(self._bucket.wait_for(1))
 
     @property
     def connections(self) -> int:
@@ -160,20 +164,26 @@ class Gate(Factory):
         """Stand before what *port* leads to."""
         self.port = port
         self.inner, port.factory = port.factory, self
-        self._limit_accepts()
+        self._accept, port.doRead = port.doRead, self._accept_some
         if self._held:
             port.stopReading()
 
-    def _limit_accepts(self) -> None:
-        # Twisted accepts up to so many in a turn, 100 at first, whatever we say.
-        if self._bucket is not None and hasattr(self.port, "numberAccepts"):
-            self.port.numberAccepts = max(1, min(self.port.numberAccepts, int(self._bucket.burst)))
+    def _accept_some(self) -> Any:
+        """Accept those that wait, but no more than the rate allows now.
+
+        Twisted goes on with its turn whatever the gate says meanwhile, for up to
+        100 connections at first, and for more each time that they were as many.
+        """
+        if self._bucket is not None and self.port is not None:
+            self.port.numberAccepts = max(1, min(MOST_ACCEPTED, int(self._bucket.saved)))
+        return self._accept()
 
     def _spend(self) -> None:
-        """Count a connection against the rate, and rest when it is exceeded."""
+        """Count a connection against the rate, and rest when it is used up."""
         if self._bucket is None:
             return
-        delay = self._bucket.take(1)
+        self._bucket.take(1)
+        delay = self._bucket.wait_for(1)
         if not delay or self.port is None:
             return
         self.port.stopReading()
@@ -186,12 +196,8 @@ class Gate(Factory):
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
-        if hasattr(self.port, "numberAccepts"):
-            # The debt is paid, and nothing saved yet: see whether one is enough.
-            self.port.numberAccepts = 1
         self._start_reading()
 
     def _start_reading(self) -> None:
         if self.port is not None and not self._held and self._call is None:
-            self._limit_accepts()
             self.port.startReading()

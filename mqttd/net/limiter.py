@@ -46,8 +46,17 @@ class TokenBucket:
     @property
     def is_full(self) -> bool:
         """Nobody has taken anything for long: nothing is lost by forgetting it."""
-        saved = self._tokens + self.rate * (self._seconds() - self._since)
-        return saved >= self.burst
+        return self.saved >= self.burst
+
+    @property
+    def saved(self) -> float:
+        """What may be taken now without a wait; below 0 is a debt."""
+        now = self._seconds()
+        return min(self.burst, self._tokens + self.rate * (now - self._since))
+
+    def wait_for(self, amount: float) -> float:
+        """Seconds until *amount* (or the burst, if that is less) is saved."""
+        return max(0.0, (min(amount, self.burst) - self.saved) / self.rate)
 
     def take(self, amount: float) -> float:
         """Take *amount*; seconds to wait before the next may pass, 0 for none."""

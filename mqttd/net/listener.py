@@ -69,6 +69,7 @@ class Listener:
                 return
             self._put_gate_before()
         except Exception as error:
+            self.stop()
             raise ListenError(self.settings.endpoint, _cause(error)) from error
         log.info("{name} listens on {address}", name=self.name, address=self.address)
 
@@ -153,7 +154,6 @@ class Listener:
         ``ssl:`` and the like have put one of theirs around ours.
         """
         if not hasattr(self._port, "factory"):
-            self.stop()
             raise SettingError("endpoint", self.settings.endpoint, "one that limits can be put on")
         make_eager(self._port)
         self._gate.open(self._port)

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from mqttd.net.addresses import AccessRules, Networks, plain
 from mqttd.net.listener import Listener, ListenError
@@ -210,12 +214,25 @@ class LettingIn(OnSockets):
             for _ in range(40):
                 stack.enter_context(await self.client(open_socket, self.where(listener)))
                 accepted = self.broker.metrics.connections_accepted
-                # A turn may accept as many as the burst before it is stopped.
-                assert accepted <= 2 * 5 + 1 + 20 * (time.monotonic() - started)
+                assert accepted <= 5 + 1 + 20 * (time.monotonic() - started)
             await self.until(lambda: listener.connections == 40)
             # 35 after the burst, at 20 a second.
             assert time.monotonic() - started > 1.5
         assert self.refused == {}
+
+    async def test_a_crowd_that_waits_is_not_let_in_at_once(self) -> None:
+        """Twisted accepts many in a turn: no more than the rate allows may be among them."""
+        listener = await self.listen(limits=limits(connection_rate=Rate(1, 5)))
+        listener.pause()
+        with ExitStack() as stack:
+            for _ in range(60):
+                stack.enter_context(await self.client(open_socket, self.where(listener)))
+            listener.resume()
+            started = time.monotonic()
+            await self.until(lambda: listener.connections >= 5)
+            for _ in range(20):
+                await deferLater(reactor, 0.01)
+            assert listener.connections <= 5 + 1 + (time.monotonic() - started)
 
     async def test_the_rate_of_connections_changes_while_they_wait(self) -> None:
         listener = await self.listen(limits=limits(connection_rate=Rate(0.001, 1)))
@@ -226,6 +243,28 @@ class LettingIn(OnSockets):
             assert listener.connections < 5
             listener.reload(evolve(listener.settings, limits=limits()))
             await self.until(lambda: listener.connections == 5)
+
+    async def test_refusals_are_told_once_a_minute(self) -> None:
+        told: list[str] = []
+        listener = await self.listen(access=("deny all",), name="front")
+        clock = Clock()
+        listener.factory.broker.seconds = clock.seconds
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event["log_namespace"] == "mqttd.net.gate":
+                told.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for _ in range(3):
+            await self.client(ask, self.where(listener))
+        clock.advance(60)
+        await self.client(ask, self.where(listener))
+        assert told == [
+            "front refuses connections (access-rule): 1 so far",
+            "front refuses connections (access-rule): 4 so far",
+        ]
 
 
 class PeersThatAreStuck(OnSockets):
@@ -334,6 +373,8 @@ def test_a_broker_without_file_descriptors_left_lives_on(tmp_path: Path) -> None
         (("deny 192.0.2.0/24",), "192.0.2.1", False),
         (("deny 192.0.2.0/24",), "192.0.3.1", True),
         (("deny 192.0.2.0/24",), "::ffff:192.0.2.1", False),
+        (("deny 192.0.2.0/24",), "::ffff:c000:201", False),
+        (("allow 192.0.2.0/24",), "::ffff:c000:201", True),
         (("allow 192.0.2.0/24",), "192.0.3.1", False),
         (("allow 192.0.2.7/32", "deny 192.0.2.0/24", "allow all"), "192.0.2.7", True),
         (("allow 192.0.2.7/32", "deny 192.0.2.0/24", "allow all"), "192.0.2.8", False),
@@ -363,4 +404,6 @@ def test_networks_hold_addresses_of_their_family() -> None:
 
 def test_an_address_is_shown_as_people_write_it() -> None:
     assert plain("::ffff:192.0.2.1") == "192.0.2.1"
+    assert plain("::ffff:c000:201") == "192.0.2.1"
     assert plain("::ffff:1") == "::ffff:1"
+    assert plain("::ffff:not an address") == "::ffff:not an address"
