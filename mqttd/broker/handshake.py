@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 log = Logger()
 
 NEVER_EXPIRES = 0xFFFF_FFFF
+#: The avatar of every client that nobody knows.
+ANONYMOUS = Avatar()
 MAXIMUM_WINDOW = 65_535
 
 _PLACE_HOLDER = re.compile("%[cu]")
@@ -215,7 +217,7 @@ async def _authenticate(connection: Connection, packet: Connect) -> Any:
     listener = connection.transport.listener
     portal = connection.broker.portal
     if listener.allow_anonymous and (portal is None or packet.user_name is None):
-        return Avatar()
+        return ANONYMOUS
     if portal is None:
         raise _not_known()
     try:

@@ -225,8 +225,11 @@ class Session:
                     return
                 self._resend(self.resends.popleft(), consumer)
                 continue
+            self.resends = None
             delivery = self._next_delivery(consumer)
             if delivery is None:
+                # An idle session keeps no empty containers: each is half a KiB.
+                self._replays = self._replays or None
                 return
             self._send(delivery, consumer, 0)
         if self.queue or self._replays or self.resends:
