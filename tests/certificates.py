@@ -25,6 +25,19 @@ from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
 
+#: What the key of an authority may do.
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @frozen
 class Issued:
@@ -62,10 +75,12 @@ class Authority:
     def __init__(self, name: str = "Test authority") -> None:
         self.subject = common_name(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(self.subject, self._key)
         constraints = x509.BasicConstraints(ca=True, path_length=None)
-        self.certificate = builder.add_extension(constraints, critical=True).sign(
-            self._key, hashes.SHA256()
+        self.certificate = (
+            self._builder(self.subject, self._key)
+            .add_extension(constraints, critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .sign(self._key, hashes.SHA256())
         )
 
     @property
@@ -89,6 +104,14 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
+            # Python from 3.13 on asks for both.
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
 
     def issue(

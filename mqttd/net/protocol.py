@@ -349,7 +349,8 @@ class MQTTProtocol(Outbound):
 
     def _watch(self, delay: float, waiting: int = -1) -> None:
         """Look after *delay*; *waiting*: output that the client should have taken."""
-        self._timer = self.factory.broker.wheel.call_later(delay, self._look, waiting)
+        # The function and not the method: one object less for each idle connection.
+        self._timer = self.factory.broker.wheel.call_later(delay, MQTTProtocol._look, self, waiting)
 
     def _look(self, waiting: int) -> None:
         """Is the client still there? Its packets say so, or its socket."""
