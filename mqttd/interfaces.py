@@ -6,7 +6,8 @@ Names follow zope.interface; a provider declares itself with ``@implementer``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import define, field, frozen
 from zope.interface import Attribute, Interface, implementer
@@ -182,3 +183,184 @@ class IAuthorizer(Interface):
 
     def authorize(request: AccessRequest) -> bool | Deferred[bool]:
         """True to allow. False, an exception or a failure refuses."""
+
+
+# --- what is kept ------------------------------------------------------------
+
+
+class StoreError(Exception):
+    """The store cannot be used; the text names it, the cause and the remedy."""
+
+
+@frozen
+class StoredSession:
+    """A session, but for its subscriptions, packet ids and messages.
+
+    Times are those of ``IStore.time``. One with ``expiry`` 0 is kept for the
+    sake of its will only.
+    """
+
+    #: Number of the session in the store, from ``IStore.new_session_id``.
+    sid: int
+    client_id: str
+    principal: str | None = None
+    mount_point: str = ""
+    #: Name of the listener whose settings hold for it.
+    listener: str = ""
+    #: Seconds it outlives its connection; None for ever.
+    expiry: int | None = None
+    created_at: float = 0.0
+    #: When its connection ended; None while there is one.
+    ended_at: float | None = None
+    #: As ``mqttd.store.records.encode_will`` makes it.
+    will: bytes | None = None
+
+
+class StoredSubscription(NamedTuple):
+    """One subscription of a session."""
+
+    #: As the client sent it, $share/<group>/ included.
+    topic_filter: str
+    #: The options byte of SUBSCRIBE (MQTT 5.0 section 3.8.3.1).
+    options: int
+    #: Subscription Identifier; 0: none.
+    identifier: int = 0
+
+
+class StoredRow(NamedTuple):
+    """One message in the queue of one session."""
+
+    #: Place in the queue; from 1, growing, below 2**39.
+    seq: int
+    #: The message.
+    mid: int
+    #: Bytes, as the bounds of the queue count them.
+    size: int
+    #: QoS, flags, packet id: see ``mqttd.store.records.row_state``.
+    state: int
+    #: Subscription identifiers.
+    identifiers: tuple[int, ...] = ()
+    #: The filter of the shared subscription that picked this session, or "".
+    share: str = ""
+    #: The message itself, where rows are read.
+    body: bytes = b""
+
+
+@frozen
+class RestoredSession:
+    """A session as ``IStore.start`` finds it; its rows are read when wanted."""
+
+    session: StoredSession
+    subscriptions: Sequence[StoredSubscription] = ()
+    #: QoS 2 packet ids from the client, not yet released.
+    incoming: Sequence[int] = ()
+    #: Rows and their bytes; and how many of the rows were sent.
+    rows: int = 0
+    bytes: int = 0
+    sent: int = 0
+    #: The highest ``seq`` of a row; 0 when there is none.
+    last_seq: int = 0
+
+
+@frozen
+class StoreContents:
+    """All that a store holds when it starts, but for messages that wait.
+
+    ``sessions`` and ``retained`` are read once, in this order, before anything
+    is added to the store.
+    """
+
+    #: Until when the broker was certainly running, in the store's time:
+    #: connections without ``ended_at`` ended then.
+    alive_until: float
+    sessions: Iterable[RestoredSession]
+    #: Topic and body (``mqttd.store.records.encode_message``).
+    retained: Iterable[tuple[str, bytes]]
+
+
+class IStore(Interface):
+    """Keeps what must survive: sessions, queues, retained messages, wills.
+
+    Everything is called from the reactor thread and returns at once. What one
+    turn of the reactor adds is one unit: after a crash all of it is there, or
+    nothing. What is added later is never there without what was added before.
+    Nothing is safe before ``committed`` has said so.
+    """
+
+    durable: bool = Attribute("False: nothing survives, and nobody need add anything.")
+    problem: str | None = Attribute(
+        "Why nothing is committed at present, in words for an operator; None when all is well."
+    )
+    on_problem: list[Callable[[str | None], None]] = Attribute(
+        "Called with ``problem`` when it changes. While there is one, what was added is "
+        "kept and tried again, and ``committed`` stays silent; add no new messages then. "
+        "None comes before the callbacks that waited."
+    )
+    backlog: int = Attribute("Bytes of messages that were added and are not committed yet.")
+
+    def start() -> StoreContents:
+        """Open the store; blocks. Raises ``StoreError``."""
+
+    def stop() -> Deferred[None]:
+        """Commit what was added and close. Fires even if that fails."""
+
+    def time() -> float:
+        """Now, in seconds: Unix time, but one that never jumps. Deadlines are kept in it."""
+
+    # What is added. A later call for the same thing replaces an earlier one.
+
+    def new_session_id() -> int:
+        """A number that no session has."""
+
+    def put_session(session: StoredSession) -> None:
+        """Keep *session*, in place of the one with its ``sid`` if there is one."""
+
+    def delete_session(sid: int) -> None:
+        """Forget it with all that is its own. The number may be given out again."""
+
+    def put_subscription(sid: int, subscription: StoredSubscription) -> None:
+        """Keep it, in place of one of the same filter."""
+
+    def delete_subscription(sid: int, topic_filter: str) -> None: ...
+
+    def put_incoming(sid: int, packet_id: int) -> None:
+        """Remember the packet id of a QoS 2 message from the client."""
+
+    def delete_incoming(sid: int, packet_id: int) -> None: ...
+
+    def put_message(body: bytes) -> int:
+        """Keep *body* as long as there are rows of it; returns its ``mid``.
+
+        Add its rows in the same turn; a further one only while another stands.
+        """
+
+    def put_row(sid: int, row: StoredRow) -> None:
+        """Add to the queue of a session; ``row.body`` means nothing here."""
+
+    def change_row(sid: int, seq: int, state: int) -> None:
+        """Note a new state of a row that exists."""
+
+    def delete_rows(sid: int, seqs: Iterable[int]) -> None:
+        """Take rows out; a row that was not committed yet costs nothing."""
+
+    def put_retained(topic: str, body: bytes) -> None: ...
+
+    def delete_retained(topic: str) -> None: ...
+
+    # What is asked.
+
+    def committed(callback: Callable[[], None]) -> None:
+        """Call *callback*, on the reactor thread, when all that was added is safe.
+
+        At once if it is so already. Callbacks are called in the order of asking.
+        """
+
+    def read(sid: int, after: int, limit: int) -> Deferred[list[StoredRow]]:
+        """The first *limit* rows with ``seq`` over *after*, in order, with bodies.
+
+        As they are when all that was added before the call is committed. Fails
+        with ``StoreError`` when they cannot be read.
+        """
+
+    def read_sent(sid: int) -> Deferred[list[StoredRow]]:
+        """The rows that were sent, in the order of sending, with bodies."""

@@ -12,12 +12,15 @@ client of it that does exactly what it is told, the wrong things included::
     bob.acknowledge(message)
     broker.advance(3600)
 
+``ManualStore`` is a durable store whose commits are made by hand.
+
 Nothing in the broker or the network layer may import this package.
 """
 
 from __future__ import annotations
 
+from mqttd.testing.store import ManualStore
 from mqttd.testing.transport import MemoryTransport
 from mqttd.testing.virtual import VirtualBroker, VirtualClient
 
-__all__ = ["MemoryTransport", "VirtualBroker", "VirtualClient"]
+__all__ = ["ManualStore", "MemoryTransport", "VirtualBroker", "VirtualClient"]
