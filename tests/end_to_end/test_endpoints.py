@@ -12,7 +12,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.certificates import Authority, dns
 from tests.end_to_end.daemon import PATIENCE, Daemon, command, environment, free_port
@@ -24,11 +24,18 @@ AS_SYSTEMD = 'export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=mqtt; exec "$@"'
 
 def echo(port: int, **tls: Any) -> bytes:
     """The payload of a message that a client sends to itself."""
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTProtocolVersion.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
     received: list[bytes] = []
-    client.on_connect = lambda *_: client.subscribe("echo")
-    client.on_subscribe = lambda *_: client.publish("echo", b"here")
-    client.on_message = lambda _client, _data, message: received.append(message.payload)
+
+    def subscribe(*_: Any) -> None:
+        client.subscribe("echo")
+
+    def publish(*_: Any) -> None:
+        client.publish("echo", b"here")
+
+    client.on_connect = subscribe
+    client.on_subscribe = publish
+    client.on_message = lambda _client, _data, message: received.append(bytes(message.payload))
     if tls:
         client.tls_set(**tls)
     client.connect("localhost", port)
