@@ -182,7 +182,12 @@ class IAuthorizer(Interface):
     )
 
     def authorize(request: AccessRequest) -> bool | Deferred[bool]:
-        """True to allow. False, an exception or a failure refuses."""
+        """True to allow. False, an exception or a failure refuses.
+
+        What is answered at once holds until ``epoch`` grows. What a Deferred
+        brings was looked up somewhere: it is kept for ``time_to_live`` seconds,
+        if the authorizer has that attribute, and until ``epoch`` grows if not.
+        """
 
 
 # --- what is kept ------------------------------------------------------------

@@ -13,6 +13,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -21,6 +22,7 @@ from mqttd.broker.message import Message
 from mqttd.broker.metrics import Metrics
 from mqttd.broker.publish import PublishService
 from mqttd.broker.retained import RetainedStore
+from mqttd.broker.revision import Revision
 from mqttd.broker.router import Router
 from mqttd.broker.sessions import SessionRegistry
 from mqttd.broker.timers import TimerWheel
@@ -78,6 +80,7 @@ class Broker:
         self.sessions = SessionRegistry(self)
         self.wills = WillService(self)
         self.publisher = PublishService(self)
+        self.revision = Revision(self)
         #: Client id -> connection, from CONNACK to the end.
         self.connections: dict[str, Connection] = {}
         self.maximum_connections = 0
@@ -104,6 +107,11 @@ class Broker:
             # [MQTT-4.4.0-1] in 5.0 a reconnection is the only occasion.
             if session.settings.retry_interval and session.inflight and connection.version < MQTT5:
                 session.retry()
+
+    def rules_changed(self) -> Deferred[int]:
+        """The authorizer has other rules, and a new epoch: take away what they do
+        not allow any more. Fires with the number of subscriptions that ended."""
+        return self.revision.begin()
 
     def tell(self, observers: list[Callable[..., None]], *news: object) -> None:
         """Call each of *observers*; one that raises is logged and harms nobody."""

@@ -150,6 +150,7 @@ class Connection:
         """The handshake has given us *session*: we are its owner now."""
         broker = self.broker
         self.session = session
+        session.guard = self.guard
         self.state = State.CONNECTED
         self.connected_at = broker.seconds()
         broker.connections[self.client_id] = self

@@ -25,12 +25,13 @@ from mqttd.broker.delivery import RELEASED
 from mqttd.broker.message import Message
 from mqttd.broker.router import Plan
 from mqttd.broker.subscription import Target
-from mqttd.interfaces import RECEIVE
+from mqttd.interfaces import PUBLISH, RECEIVE
 from mqttd.settings import Overflow
 from mqttd.wire.codes import MQTT5, MQTT311, PacketType, ReasonCode
 from mqttd.wire.serializer import PUBACK, PUBCOMP, PUBREC, PUBREL
 
 if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
     from mqttd.broker.connection import Connection
     from mqttd.broker.session import Session
     from mqttd.wire.packets import Publish
@@ -59,13 +60,71 @@ _NEEDS_A_LOOK = frozenset(("message_expiry_interval", "topic_alias", "payload_fo
 class Route:
     """What was decided about a topic of a connection: it is valid and allowed."""
 
-    __slots__ = ("epoch", "plan", "topic")
+    __slots__ = ("epoch", "plan", "targets", "topic")
 
-    def __init__(self, topic: str, plan: Plan, epoch: int) -> None:
+    plan: Plan
+    #: The plan's, or with rules for receiving those of ``judged``.
+    targets: tuple[Target, ...]
+    #: Of the access rules that allowed it.
+    epoch: int
+
+    def __init__(self, topic: str, broker: Broker, qos: int) -> None:
         self.topic = topic
-        self.plan = plan
-        #: Of the access rules that allowed it.
-        self.epoch = epoch
+        self.renew(broker, qos)
+
+    def renew(self, broker: Broker, qos: int) -> Plan:
+        """Subscriptions or rules have changed."""
+        plan = self.plan = broker.router.plan(self.topic)
+        self.epoch = broker.authorizer.epoch
+        self.targets = plan.targets
+        if RECEIVE in broker.authorizer.checks:
+            self.targets = judged(plan, qos, self.epoch)
+        return plan
+
+
+class Unsure(Target):
+    """Stands in a route for a target whose messages are to be judged one by one.
+
+    By its QoS it never takes the lane; the plain way gets what it stands for.
+    """
+
+    __slots__ = ("original",)
+
+    def __init__(self, original: Target) -> None:
+        self.original = original
+        self.session = original.session
+        self.qos = -1
+        self.no_local = False
+        self.identifiers = ()
+
+
+def judged(plan: Plan, qos: int, epoch: int) -> tuple[Target, ...]:
+    """The targets of *plan*, with ``Unsure`` for who may not surely receive it.
+
+    Decided once for all publishers. The plan is replaced when a receiver comes,
+    goes or is another user; the rules' *epoch* voids what rules decided.
+    """
+    if plan.judged is None:
+        plan.judged = {}
+    known = plan.judged.get(qos)
+    if known is None or known[0] != epoch:
+        targets = tuple(
+            target if _may_surely_receive(target, plan.topic, qos) else Unsure(target)
+            for target in plan.targets
+        )
+        if not any(type(target) is Unsure for target in targets):
+            targets = plan.targets
+        known = plan.judged[qos] = (epoch, targets)
+    return known[1]
+
+
+def _may_surely_receive(target: Target, topic: str, qos: int) -> bool:
+    receiver: Connection | None = target.session.consumer  # type: ignore[attr-defined]
+    return (
+        receiver is not None
+        and receiver.lane != 0
+        and receiver.guard.settled(RECEIVE, topic, qos, False)
+    )
 
 
 #: Topic bytes -> route, for each QoS.
@@ -90,6 +149,8 @@ def learn(connection: Connection, packet: Publish, topic: str) -> None:
     """The plain way has just let *packet* pass to *topic*: so may the next like it."""
     if packet.retain or connection.mount_point:
         return
+    if not connection.guard.settled(PUBLISH, topic, packet.qos, False):
+        return  # it was looked up, and is to be again
     if packet.properties:
         _learn_properties(connection, packet)
     routes = connection.routes
@@ -100,11 +161,12 @@ def learn(connection: Connection, packet: Publish, topic: str) -> None:
     route = known.get(key)
     broker = connection.broker
     if route is not None:
-        route.epoch = broker.authorizer.epoch
+        if route.epoch != broker.authorizer.epoch:
+            route.renew(broker, packet.qos)
         return
     if len(known) >= MAXIMUM_ROUTES:
         known.clear()
-    known[key] = Route(topic, broker.router.plan(topic), broker.authorizer.epoch)
+    known[key] = Route(topic, broker, packet.qos)
 
 
 def _learn_properties(connection: Connection, packet: Publish) -> None:
@@ -122,10 +184,7 @@ def take(connection: Connection, parser: Parser) -> bool:
 
     True when that was all of it.
     """
-    broker = connection.broker
     routes = connection.routes
-    if RECEIVE in broker.authorizer.checks:
-        routes = None
     data, position = parser.window()
     begin = position
     end = len(data)
@@ -196,7 +255,7 @@ def _take_publishes(
             break
         plan = route.plan
         if not plan.valid:
-            plan = route.plan = broker.router.plan(route.topic)
+            plan = route.renew(broker, qos)
         if plan.groups:
             break
         # Frames that begin alike have the same size: find where the run ends.
@@ -213,7 +272,7 @@ def _take_publishes(
 
         others: list[Target] | None = None
         receivers: list[Session] = []
-        for target in plan.targets:
+        for target in route.targets:
             session: Session = target.session  # type: ignore[assignment]
             receiver: Connection = session.consumer  # type: ignore[assignment]
             queue = session.queue
@@ -261,6 +320,8 @@ def _take_publishes(
             sent += count * len(receivers)
             sent_bytes += count * len(receivers) * (size - (payload - start))
         if others is not None:
+            if route.targets is not plan.targets:
+                others = [each.original if type(each) is Unsure else each for each in others]
             inner = payload - start
             for frame in range(start, position, size):
                 _deliver(connection, route.topic, data[frame + inner : frame + size], qos, others)

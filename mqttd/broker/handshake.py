@@ -20,11 +20,11 @@ from twisted.logger import Logger
 from mqttd.broker.access import Guard
 from mqttd.broker.credentials import MQTTCredentials
 from mqttd.broker.receiving import RESERVED_PREFIX, is_reserved
+from mqttd.broker.revision import revise
 from mqttd.broker.sessions import ClaimRefused
 from mqttd.broker.wills import PendingWill
 from mqttd.interfaces import (
     PUBLISH,
-    SUBSCRIBE,
     Accepted,
     Avatar,
     Challenge,
@@ -34,7 +34,7 @@ from mqttd.interfaces import (
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, ReasonCode
 from mqttd.wire.errors import ProtocolViolation, protocol_error
 from mqttd.wire.packets import Auth, Connack, Connect, Disconnect, Packet, Properties
-from mqttd.wire.topics import check_topic_name, split_shared
+from mqttd.wire.topics import check_topic_name
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
@@ -391,6 +391,9 @@ def _reauthenticated(connection: Connection, answer: Accepted) -> None:
         raise Refused(ReasonCode.NOT_AUTHORIZED, "another user than at CONNECT", "authentication")
     connection.guard.change_avatar(answer.avatar)
     connection.routes = None  # what the fast lane has learned holds no more
+    broker = connection.broker
+    broker.router.refresh(connection.session)
+    Deferred.fromCoroutine(revise(broker, connection.session, connection.guard))
     _watch_expiry(connection, answer.avatar)
     connection.send(Auth(ReasonCode.SUCCESS, _auth_properties(connection, answer.data)))
 
@@ -412,6 +415,7 @@ async def _finish(
         connection.transport.peer,
         listener.name or listener.endpoint,
         connection.broker.metrics,
+        connection.broker.seconds,
     )
     connection.mount_point = _mount_point(connection, listener.mount_point)
     will = await _will(connection, packet)
@@ -541,13 +545,7 @@ async def _recheck_subscriptions(connection: Connection, principal: str | None) 
     session = broker.sessions.get(connection.client_id)
     if session is None or (session.principal != principal and not broker.settings.share_sessions):
         return
-    for name, subscription in list(session.subscriptions.items()):
-        _, inner = split_shared(name)
-        allowed = connection.guard.allowed(SUBSCRIBE, inner, subscription.qos)
-        if isinstance(allowed, Deferred):
-            allowed = await allowed
-        if not allowed and session.subscriptions.pop(name, None) is not None:
-            broker.router.unsubscribe(session, name)
+    await revise(broker, session, connection.guard)
 
 
 def _watch_expiry(connection: Connection, avatar: Any) -> None:

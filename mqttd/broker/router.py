@@ -30,7 +30,7 @@ __all__ = ["Plan", "RouteInfo", "Router", "SharedGroup", "Subscription", "Target
 class Plan:
     """Where messages on one topic go."""
 
-    __slots__ = ("groups", "targets", "topic", "valid", "weight")
+    __slots__ = ("groups", "judged", "targets", "topic", "valid", "weight")
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class Plan:
         self.valid = True
         #: References that this plan holds alone.
         self.weight = weight
+        #: For the fast lane: QoS -> epoch of the rules, and targets by those rules.
+        self.judged: dict[int, tuple[int, tuple[Target, ...]]] | None = None
 
 
 class RouteInfo(NamedTuple):
@@ -227,6 +229,13 @@ class Router:
         elif held is not None:
             for subscription in held.values():
                 self._leave(subscription)
+
+    def refresh(self, session: Subscriber) -> None:
+        """Have every plan that names *session* made anew: its client is another one,
+        or has other rights."""
+        for subscription in self.subscriptions_of(session):
+            group = subscription.group
+            self._invalidate(subscription.topic_filter if group is None else group.inner_filter)
 
     def session_online(self, session: Subscriber, online: bool) -> None:
         """The client of *session* has come or gone.

@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mqttd.broker.delivery import Delivery, reopen
 from mqttd.broker.queue import MessageQueue
+from mqttd.interfaces import RECEIVE
 from mqttd.settings import Overflow, SessionSettings
 
 if TYPE_CHECKING:
+    from mqttd.broker.access import Guard
     from mqttd.broker.broker import Broker
     from mqttd.broker.message import Message
     from mqttd.broker.publish import Publisher
@@ -85,6 +87,7 @@ class Session:
         "dropped",
         "expiry",
         "expiry_timer",
+        "guard",
         "inflight",
         "mount_point",
         "next_packet_id",
@@ -104,6 +107,8 @@ class Session:
         self.client_id = client_id
         #: Whose session this is; nobody else may resume it.
         self.principal = principal
+        #: What its client may do, as it was last here; None: it was not yet.
+        self.guard: Guard | None = None
         self.settings = settings
         #: Before all its topics; a client of another mount point is another one.
         self.mount_point = ""
@@ -462,6 +467,8 @@ class Session:
             self.expiry_timer.cancel()
             self.expiry_timer = None
         self.broker.router.session_online(self, True)
+        if RECEIVE in self.broker.authorizer.checks:
+            self.broker.router.refresh(self)
         # [MQTT311-4.6.0-1]
         # [MQTT-4.4.0-1] [MQTT311-4.4.0-1] [MQTT-4.6.0-1] in the order of first sending
         self._repeat(list(self.inflight), consumer)
@@ -498,6 +505,8 @@ class Session:
         self.release_publishers()
         self.stalled = False
         self.broker.router.session_online(self, False)
+        if self.guard is not None:
+            self.guard.forget()
         if self.queue and not self.settings.queue_qos0 and self.queue.messages_qos0:
             self._drop_queued_qos0()
 

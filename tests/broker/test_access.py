@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 
 from mqttd.broker.access import CACHE_SIZE, Guard
 from mqttd.broker.metrics import Metrics
@@ -82,6 +83,86 @@ def test_a_late_answer_to_an_old_question_is_not_remembered(rules: Rules, change
     guard.allowed(PUBLISH, "other")
     rules.answer(True)
     assert guard.allowed(PUBLISH, "t") is False
+
+
+def test_what_was_looked_up_is_asked_again_when_its_time_is_over(rules: Rules) -> None:
+    now = [0.0]
+    rules.slow = True
+    rules.time_to_live = 10.0  # type: ignore[attr-defined]
+    guard = Guard(rules, Avatar(), "c", None, "listener", Metrics(), lambda: now[0])
+    guard.allowed(PUBLISH, "t")
+    rules.answer()
+    assert guard.allowed(PUBLISH, "t") is True
+    assert not guard.settled(PUBLISH, "t")
+    now[0] = 10.0
+    assert isinstance(guard.allowed(PUBLISH, "t"), Deferred)
+
+
+def test_nothing_is_kept_of_answers_without_time_to_live(rules: Rules) -> None:
+    rules.slow = True
+    rules.time_to_live = 0.0  # type: ignore[attr-defined]
+    guard = guard_of(rules)
+    for _ in range(2):
+        guard.allowed(PUBLISH, "t")
+        rules.answer()
+    assert len(rules.requests) == 2
+
+
+def test_a_deferred_that_has_fired_is_an_answer_at_once(rules: Rules) -> None:
+    guard = guard_of(rules)
+    rules.authorize = lambda request: succeed(True)  # type: ignore[method-assign]
+    assert guard.allowed(PUBLISH, "t") is True
+    guard.change_avatar(Avatar())
+    nonsense: Any = "yes"
+    rules.authorize = lambda request: succeed(nonsense)  # type: ignore[method-assign]
+    assert guard.allowed(PUBLISH, "t") is False
+
+
+# --- other rules ------------------------------------------------------------------------
+
+
+def test_new_rules_end_subscriptions_at_once(ruled: BareBroker, rules: Rules) -> None:
+    here = ruled.connect("here")
+    away = ruled.connect("away", session_expiry_interval=100)
+    for client in (here, away):
+        client.subscribe("a", "b", "$share/g/a")
+    away.drop()
+    rules.only(SUBSCRIBE).change((SUBSCRIBE, "a"))
+    ended = ruled.broker.rules_changed()
+    assert ended.result == 4
+    assert [list(ruled.session(name).subscriptions) for name in ("here", "away")] == [["b"]] * 2
+    ruled.publish("a", b"1")
+    ruled.publish("b", b"2")
+    assert here.payloads() == [b"2"]
+
+
+def test_a_revision_of_many_sessions_lets_others_have_their_turn(
+    ruled: BareBroker, rules: Rules
+) -> None:
+    for number in range(20):
+        ruled.connect(str(number)).subscribe(*(f"{n}/x" for n in range(40)))
+    rules.change(*((SUBSCRIBE, f"{n}/x") for n in range(40)))
+    rules.only(SUBSCRIBE)
+    ended = ruled.broker.rules_changed()
+    left = len(ruled.broker.router)
+    assert 0 < left < 800
+    ruled.advance()
+    assert ended.result == 800
+    assert len(ruled.broker.router) == 0
+
+
+def test_a_subscription_made_anew_while_its_right_was_asked_stays(
+    ruled: BareBroker, rules: Rules
+) -> None:
+    client = ruled.connect("c")
+    client.subscribe("a")
+    rules.change()
+    rules.slow = True
+    ruled.broker.rules_changed()
+    rules.slow = False
+    client.subscribe("a", qos=1)
+    rules.answer(False)
+    assert list(ruled.session("c").subscriptions) == ["a"]
 
 
 # --- receiving ----------------------------------------------------------------------

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from random import Random
 from typing import Any
+from zlib import crc32
 
 import pytest
 from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
 from mqttd.broker import fast_lane
+from mqttd.interfaces import PUBLISH, RECEIVE, SUBSCRIBE, AccessRequest, IAuthorizer
 from mqttd.settings import BrokerSettings, Overflow, SessionSettings
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.codes import MQTT5, MQTT311, ReasonCode
@@ -25,6 +29,7 @@ from mqttd.wire.packets import (
     SubscriptionRequest,
 )
 from mqttd.wire.serializer import serialize
+from tests.broker.doubles import Rules
 
 TOPICS = ("a", "a/b", "a/b/c", "long/" * 40 + "end", "é/☃")
 FILTERS = ("#", "a/#", "+/b", "a", "é/☃", "$share/g/a/#")
@@ -188,11 +193,32 @@ def session_of(version: int) -> dict[str, int]:
     return {"session_expiry_interval": 100} if version >= MQTT5 else {}
 
 
+@implementer(IAuthorizer)
+class Moody:
+    """Refuses a quarter of all there is, another one in each epoch."""
+
+    checks = frozenset({PUBLISH, SUBSCRIBE, RECEIVE})
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.asked: set[tuple[int, str, str, str]] = set()
+
+    def authorize(self, request: AccessRequest) -> bool | Deferred[bool]:
+        question = (self.epoch, request.client_id, request.action, request.topic)
+        allowed = crc32(repr(question).encode()) % 4 > 0
+        first = question not in self.asked
+        self.asked.add(question)
+        return succeed(allowed) if first and request.qos == 2 else allowed
+
+
+@pytest.mark.parametrize("ruled", [False, True])
 @pytest.mark.parametrize("seed", range(48))
-def test_two_ways_one_result(seed: int) -> None:
+def test_two_ways_one_result(seed: int, ruled: bool) -> None:
     source = Random(seed)
     policy = POLICIES[seed % len(POLICIES)]
-    pair = Pair((VirtualBroker(policy), VirtualBroker(policy)))
+    moods = (Moody(), Moody())
+    fast, plain = (VirtualBroker(policy, authorizer=mood if ruled else None) for mood in moods)
+    pair = Pair((fast, plain))
     for name in "pqrs":
         version = source.choice((MQTT311, MQTT5))
         ability = source.choice(ABILITIES) if version >= MQTT5 else {}
@@ -200,7 +226,11 @@ def test_two_ways_one_result(seed: int) -> None:
         for _ in range(source.randrange(3)):
             act(pair, ("subscribe", name, any_subscription(source), 0), {})
     unanswered: dict[str, list[Packet]] = {}
-    for step in [any_step(source) for _ in range(80)]:
+    for number, step in enumerate([any_step(source) for _ in range(80)]):
+        if ruled and number % 16 == 15:
+            for mood, broker in zip(moods, pair.brokers, strict=True):
+                mood.epoch += 1
+                broker.broker.rules_changed()
         if all(not client.closed for client in pair.clients[step[1]]):
             act(pair, step, unanswered)
         for name in pair.clients:
@@ -225,6 +255,51 @@ def test_the_lane_is_used(version: int, qos: int, monkeypatch: pytest.MonkeyPatc
     sender.send(*(Publish("t", b"%d" % n, qos, packet_id=n if qos else 0) for n in range(1, 9)))
     monkeypatch.setattr(broker.broker.publisher, "publish", plain)
     assert [message.payload for message in receiver.messages()] == [b"%d" % n for n in range(1, 9)]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_rules_leave_the_lane_in_use(qos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may receive gets it by the lane; who may not, by the plain way: not."""
+    rules = Rules()
+    broker = VirtualBroker(authorizer=rules)
+    receivers = [broker.connect(name) for name in ("r1", "r2")]
+    for receiver in receivers:
+        receiver.subscribe("t", qos=2)
+    sender = broker.connect("s")
+    sender.publish("t", b"the plain way teaches the lane", qos)
+    asked = len(rules.requests)
+    publisher = broker.broker.publisher
+    monkeypatch.setattr(publisher, "publish", lambda *_: pytest.fail("this went the plain way"))
+    sender.send(*(Publish("t", b"%d" % n, qos, packet_id=n if qos else 0) for n in range(1, 9)))
+    for receiver in receivers:
+        assert len(receiver.messages()) == 9
+    assert len(rules.requests) == asked
+
+
+def test_the_lane_judges_a_receiver_who_comes_later_or_comes_back() -> None:
+    rules = Rules((RECEIVE, "t"))
+    broker = VirtualBroker(authorizer=rules.only(RECEIVE))
+    sender = broker.connect("s")
+    receiver = broker.connect("r", session_expiry_interval=100)
+    receiver.drop()
+    for _ in range(3):
+        sender.publish("t", b"nobody subscribes yet", 0)
+    receiver = broker.connect("r", clean_start=False, session_expiry_interval=100)
+    receiver.subscribe("t")
+    for _ in range(3):
+        sender.publish("t", b"secret", 0)
+    receiver.drop()
+    sender.publish("t", b"away", 0)
+    receiver = broker.connect("r", clean_start=False, session_expiry_interval=100)
+    sender.publish("t", b"secret", 0)
+    receiver.expect_nothing()
+    rules.change()
+    sender.publish("t", b"open", 0)
+    assert [message.payload for message in receiver.messages()] == [b"open"]
+    rules.change((RECEIVE, "t"))
+    for _ in range(3):
+        sender.publish("t", b"secret", 0)
+    receiver.expect_nothing()
 
 
 def test_what_the_lane_sent_is_sent_again() -> None:
