@@ -45,6 +45,7 @@ __all__ = [
     "ClientCertificate",
     "ConnectionLimits",
     "DeniedPublish",
+    "Durability",
     "Identity",
     "ListenerSettings",
     "Overflow",
@@ -55,6 +56,8 @@ __all__ = [
     "SettingError",
     "SharedLimits",
     "SharedStrategy",
+    "StoreBackend",
+    "StoreSettings",
     "TLSSettings",
 ]
 
@@ -242,6 +245,36 @@ class RetainedSettings:
     check_source: bool = flag(True)
 
 
+class StoreBackend(Enum):
+    """Where sessions, queues, retained messages and wills are kept."""
+
+    SQLITE = "sqlite"
+    MEMORY = "memory"
+
+
+class Durability(Enum):
+    """What an acknowledgement means."""
+
+    #: On disk: it survives a power failure.
+    FULL = "full"
+    #: With the operating system: it survives the end of the process.
+    NORMAL = "normal"
+    #: In memory; it is written a moment later.
+    MEMORY = "memory"
+
+
+@frozen
+class StoreSettings:
+    """What survives a restart, and how surely."""
+
+    #: "memory" keeps nothing, nor does "sqlite" without a data directory.
+    backend: StoreBackend = choice(StoreBackend.SQLITE)
+    durability: Durability = choice(Durability.FULL)
+    #: Wait so long for more to commit with the first, which spares flash cards
+    #: and delays acknowledgements; seconds.
+    commit_interval: float = seconds(0.0, 0, 10)
+
+
 @frozen
 class ConnectionLimits:
     """What one connection, and one listener, may use."""
@@ -398,6 +431,9 @@ class BrokerSettings:
     sys_interval: float = seconds(60.0)
     #: Publish $SYS/brokers/<node>/clients/<id>/connected and /disconnected.
     presence: bool = flag(True)
+    #: Directory of the store; "" means none, and that nothing is kept. The daemon
+    #: puts its own in place of "".
+    data_directory: str = text()
     shared_strategy: SharedStrategy = choice(SharedStrategy.ROUND_ROBIN)
     #: Let any principal resume or take over any client id's session.
     share_sessions: bool = flag(False)
@@ -408,6 +444,7 @@ class BrokerSettings:
     protocol: ProtocolSettings = part(ProtocolSettings)
     session: SessionSettings = part(SessionSettings)
     retained: RetainedSettings = part(RetainedSettings)
+    store: StoreSettings = part(StoreSettings)
     limits: ConnectionLimits = part(ConnectionLimits)
     shared_limits: SharedLimits = part(SharedLimits)
     authentication: AuthenticationSettings = part(AuthenticationSettings)

@@ -30,6 +30,7 @@ from mqttd.config import (
 )
 from mqttd.log import LogControl
 from mqttd.settings import LOG_LEVELS, BrokerSettings
+from mqttd.store.directory import default_directory
 
 
 class Options(usage.Options, AuthOptionMixin):
@@ -46,6 +47,7 @@ class Options(usage.Options, AuthOptionMixin):
     ]
     optParameters = [  # noqa: RUF012
         ["config", "c", None, "Configuration file (TOML); see $MQTTD_CONFIG and etc/mqttd.toml."],
+        ["data-dir", None, None, "Directory of the store; else $STATE_DIRECTORY or your own."],
         ["log-level", None, None, f"One of {', '.join(LOG_LEVELS)}."],
         ["log-format", None, None, "text or json."],
     ]
@@ -106,6 +108,10 @@ class Options(usage.Options, AuthOptionMixin):
             settings,
             log_level=self["log-level"] or settings.log_level,
             log_format=self["log-format"] or settings.log_format,
+            # twistd changes its directory, so that the name must be whole.
+            data_directory=os.path.abspath(
+                self["data-dir"] or settings.data_directory or default_directory()
+            ),
         )
         check_listeners(
             settings.listeners, bool(self["credCheckers"] or settings.authentication.auth)

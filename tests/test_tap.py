@@ -58,6 +58,20 @@ def test_the_environment_names_the_configuration(
     assert parsed().settings.protocol.maximum_qos == 1
 
 
+def test_the_data_directory(config: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command line says it, or the file, or systemd, or it is the user's own."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert parsed().settings.data_directory == str(tmp_path / "mqttd")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/mqttd:/var/lib/other")
+    assert parsed().settings.data_directory == "/var/lib/mqttd"
+    with open(config, "a") as file:
+        file.write('[broker]\ndata_directory = "/srv/mqtt"\n')
+    assert parsed("-c", config).settings.data_directory == "/srv/mqtt"
+    options = parsed("-c", config, "--data-dir", "here")
+    assert options.settings.data_directory == str(Path.cwd() / "here")
+
+
 def test_listen_may_be_repeated_and_joins_the_file(config: str) -> None:
     local = "tcp:1885:interface=127.0.0.1"
     settings = parsed("-c", config, "--listen", local, "--listen", "unix:/b").settings
