@@ -369,3 +369,140 @@ class IStore(Interface):
 
     def read_sent(sid: int) -> Deferred[list[StoredRow]]:
         """The rows that were sent, in the order of sending, with bodies."""
+
+
+# --- hooks -----------------------------------------------------------------
+
+
+@frozen
+class Refuse:
+    """A hook's no: *reason* is a reason code of MQTT 5.0 (0x87, not authorized)."""
+
+    reason: int = 0x87
+    #: For the client, if it wants to know.
+    text: str = "refused"
+
+
+@frozen
+class Divert:
+    """A hook's answer to ``message_publish``: give the message to *take* in place
+    of the router, once it has passed the checks that every message has to pass.
+
+    *take* gets the message with its full topic (mount point included) and returns
+    the reason code for the publisher, 0 for success.
+    """
+
+    message: Any
+    take: Callable[[Any], int]
+
+
+class IClient(Interface):
+    """A client as hooks see it: a connection, or a client inside the process."""
+
+    client_id: str = Attribute("Client identifier.")
+    user_name: str | None = Attribute("User name of CONNECT or certificate, or None.")
+    principal: str | None = Attribute("Who it is; None: anonymous, or not yet known.")
+    version: int = Attribute("Protocol level, 3 to 5.")
+    peer: Peer = Attribute("Where the client is.")
+    listener_name: str = Attribute("Where it came in.")
+    mount_point: str = Attribute("Put before the topics that it names.")
+
+    def subscribe(requests: list[Any]) -> Deferred[list[int]]:
+        """Subscribe on the client's behalf to these ``SubscriptionRequest``, by its
+        rights and limits; fires with a reason code for each."""
+
+    def kick(text: str) -> None:
+        """End the connection (reason code 0x98, administrative action)."""
+
+
+class IHooks(Interface):
+    """Every event of the broker that a hook may take part in.
+
+    A plugin provides the methods that it wants; the others cost nothing. Hooks of
+    one event are called in the order of their priorities, the lowest first.
+
+    Those that *observe* return nothing that matters. Those that *decide* return
+    ``None`` (go on), another value in place of the first argument where the event
+    says so, or ``Refuse``; or a Deferred, or a coroutine, of one of these, for which
+    the client waits. A hook that raises, returns anything else, or takes longer
+    than the setting ``hooks.timeout``, has refused. Exceptions of observers are
+    logged, counted and harm nobody.
+
+    What a hook has changed is checked as if the client had sent it so.
+    """
+
+    # Decide.
+
+    def connect(client: IClient, packet: Any) -> Any:
+        """A CONNECT that is well-formed, before authentication. May refuse."""
+
+    def authenticated(client: IClient) -> Any:
+        """The client is who it says; nothing else has happened yet. May refuse."""
+
+    def subscribe(requests: list[Any], client: IClient) -> Any:
+        """SUBSCRIBE with these ``SubscriptionRequest``, before any check. May refuse
+        all, or return a list of the same length of requests and ``Refuse``."""
+
+    def unsubscribe(topic_filters: list[str], client: IClient) -> Any:
+        """UNSUBSCRIBE. May refuse all, or return a list of the same length of
+        filters and ``Refuse``."""
+
+    def message_publish(message: Any, client: IClient | None) -> Any:
+        """A message of a client, or its will (*client* is None then), before any
+        check of topic and access. The topic is as the client wrote it, without mount
+        point. May refuse, divert, or return another message
+        (``message.changed(...)``); the QoS stays."""
+
+    def will(message: Any, client_id: str) -> Any:
+        """A will is due. May refuse, or return another message; then it goes the
+        way of ``message_publish``. The topic has the mount point."""
+
+    # Observe.
+
+    def connected(client: IClient) -> None:
+        """CONNACK with success was sent."""
+
+    def disconnected(client: IClient, reason: str) -> None:
+        """A connection that was connected has ended; *reason* as in the metrics."""
+
+    def subscribed(client: IClient, subscription: Any) -> None:
+        """A subscription was made or replaced."""
+
+    def unsubscribed(client: IClient, topic_filter: str) -> None:
+        """A subscription was ended by the client."""
+
+    def session_created(session: Any) -> None:
+        """A session began; it has a client id and a principal."""
+
+    def session_resumed(session: Any) -> None:
+        """A client is back and found its session."""
+
+    def session_taken_over(session: Any) -> None:
+        """Another connection takes the session; the present one is closed."""
+
+    def session_discarded(session: Any) -> None:
+        """A session ended by its client's wish or for want of room."""
+
+    def session_expired(session: Any) -> None:
+        """A session ended because its expiry interval had passed."""
+
+    def message_delivered(message: Any, client: Any) -> None:
+        """A message was sent to a client (again, for each repetition)."""
+
+    def message_acknowledged(message: Any, session: Any) -> None:
+        """A client has a QoS 1 or 2 message: PUBACK or PUBREC came."""
+
+    def message_dropped(message: Any, client_id: str, reason: str) -> None:
+        """A message does not reach this client, or was refused to this publisher;
+        *reason* as in the metrics."""
+
+
+class IPlugin(Interface):
+    """What the configuration can name: an object with hooks (``IHooks``), made by
+    its class from its settings; all of this is optional."""
+
+    def start(broker: Any) -> None:
+        """The broker is about to open its listeners."""
+
+    def stop() -> Any:
+        """The listeners are closed; may return a Deferred, which is waited for."""

@@ -52,6 +52,7 @@ CHANGEABLE = frozenset(
         "drain_timeout",
         "log_level",
         "log_levels",
+        "hooks",
         "listeners",
     }
 )

@@ -46,6 +46,7 @@ __all__ = [
     "ConnectionLimits",
     "DeniedPublish",
     "Durability",
+    "HookSettings",
     "Identity",
     "ListenerSettings",
     "Overflow",
@@ -422,6 +423,14 @@ class AuthenticationSettings:
 
 
 @frozen
+class HookSettings:
+    """Bounds of what plugins may do to the broker."""
+
+    #: A hook that decides and has not answered after this has refused. Seconds.
+    timeout: float = seconds(5.0, 0.001, 3600)
+
+
+@frozen
 class BrokerSettings:
     """The whole broker."""
 
@@ -448,6 +457,7 @@ class BrokerSettings:
     limits: ConnectionLimits = part(ConnectionLimits)
     shared_limits: SharedLimits = part(SharedLimits)
     authentication: AuthenticationSettings = part(AuthenticationSettings)
+    hooks: HookSettings = part(HookSettings)
     #: "text" or "json".
     log_format: str = one_of("text", "text", "json")
     #: "debug", "info", "warn", "error" or "critical".

@@ -43,13 +43,13 @@ class Presence:
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
-        self._broker.on_connected.append(self._connected)
-        self._broker.on_disconnected.append(self._disconnected)
+        self._broker.hooks.add("connected", self._connected)
+        self._broker.hooks.add("disconnected", self._disconnected)
 
     def stop(self) -> None:
         """Observe no more; what waits is published now."""
-        self._broker.on_connected.remove(self._connected)
-        self._broker.on_disconnected.remove(self._disconnected)
+        self._broker.hooks.remove("connected", self._connected)
+        self._broker.hooks.remove("disconnected", self._disconnected)
         if self._call is not None:
             self._call.cancel()
             self._call = None

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from mqttd.broker.access import AllowAll
+from mqttd.broker.hooks import Hooks
 from mqttd.broker.message import Message
 from mqttd.broker.metrics import Metrics
 from mqttd.broker.publish import PublishService
@@ -35,8 +35,6 @@ from mqttd.wire.serializer import passthrough_of
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
-
-log = Logger()
 
 #: Seconds between sweeps for expired retained messages and for retries.
 SWEEP_INTERVAL = 1.0
@@ -71,6 +69,8 @@ class Broker:
         self.wheel = TimerWheel(clock, seconds)
         self.seconds = self.wheel.seconds
         self.metrics = Metrics()
+        #: Who is told and asked of what happens.
+        self.hooks = Hooks(self)
         self.portal = portal
         self.authorizer: IAuthorizer = authorizer or AllowAll()
         self.methods = {method.name: method for method in methods}
@@ -88,10 +88,6 @@ class Broker:
         self.draining = False
         #: For tests: without it every packet takes the plain way.
         self.use_fast_lane = True
-        #: Called with a connection after its CONNACK, and after its end with
-        #: the reason; see ``admin.presence``.
-        self.on_connected: list[Callable[[Connection], None]] = []
-        self.on_disconnected: list[Callable[[Connection, str], None]] = []
 
     def start(self) -> None:
         """Begin to keep time; before the first connection."""
@@ -112,15 +108,6 @@ class Broker:
         """The authorizer has other rules, and a new epoch: take away what they do
         not allow any more. Fires with the number of subscriptions that ended."""
         return self.revision.begin()
-
-    def tell(self, observers: list[Callable[..., None]], *news: object) -> None:
-        """Call each of *observers*; one that raises is logged and harms nobody."""
-        for observer in observers:
-            try:
-                observer(*news)
-            except Exception:
-                log.failure("{observer} failed", observer=observer)
-                self.metrics.errors["observer"] += 1
 
     def publish(
         self,

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from mqttd.broker import fast_lane, handshake, receiving, subscribing
+from mqttd.broker import fast_lane, handshake, hooked, receiving, subscribing
 from mqttd.broker.delivery import Delivery, encode, encode_alone
 from mqttd.broker.pause import DOWNSTREAM
-from mqttd.interfaces import RECEIVE, ITransport
+from mqttd.interfaces import RECEIVE, IClient, ITransport, Peer
 from mqttd.wire.codes import (
     MAXIMUM_REMAINING_LENGTH,
     MQTT5,
@@ -38,7 +39,14 @@ from mqttd.wire.codes import (
     connect_return_code,
 )
 from mqttd.wire.errors import ProtocolViolation, protocol_error
-from mqttd.wire.packets import Connack, Disconnect, Packet, Properties, Pubrel
+from mqttd.wire.packets import (
+    Connack,
+    Disconnect,
+    Packet,
+    Properties,
+    Pubrel,
+    SubscriptionRequest,
+)
 from mqttd.wire.serializer import PINGRESP, serialize
 
 if TYPE_CHECKING:
@@ -62,6 +70,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
+@implementer(IClient)
 class Connection:
     """One client's connection."""
 
@@ -146,6 +155,33 @@ class Connection:
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
 
+    # --- for hooks (``IClient``) ---------------------------------------------------
+
+    @property
+    def peer(self) -> Peer:
+        return self.transport.peer
+
+    @property
+    def listener_name(self) -> str:
+        listener = self.transport.listener
+        return listener.name or listener.endpoint
+
+    @property
+    def principal(self) -> str | None:
+        """Who the client is; None while that is not known, and for the anonymous."""
+        guard: Guard | None = getattr(self, "guard", None)
+        return None if guard is None else guard.avatar.principal
+
+    def subscribe(self, requests: list[SubscriptionRequest]) -> Deferred[list[int]]:
+        """Subscribe on the client's behalf, as far as it may; a reason code for each."""
+        return Deferred.fromCoroutine(hooked.subscribe_for(self, requests))
+
+    def kick(self, text: str) -> None:
+        """End the connection."""
+        self.disconnect(ReasonCode.ADMINISTRATIVE_ACTION, text, "kicked")
+
+    # --- the handshake --------------------------------------------------------------
+
     def accepted(self, session: Session) -> None:
         """The handshake has given us *session*: we are its owner now."""
         broker = self.broker
@@ -164,7 +200,9 @@ class Connection:
     def start_delivery(self) -> None:
         """CONNACK is out: what waited for the client follows."""
         self.session.attach(self)
-        self.broker.tell(self.broker.on_connected, self)
+        hooks = self.broker.hooks
+        if hooks.connected:
+            hooks.tell(hooks.connected, self)
 
     # --- from the transport -----------------------------------------------------
 
@@ -264,7 +302,8 @@ class Connection:
         broker.sessions.release(session)
         if will:
             broker.wills.connection_lost(session)
-        broker.tell(broker.on_disconnected, self, label)
+        if broker.hooks.disconnected:
+            broker.hooks.tell(broker.hooks.disconnected, self, label)
 
     def publish_will(self) -> None:
         """The server is going down: the will goes out while others can hear it."""
@@ -348,6 +387,9 @@ class Connection:
         if message.publisher is None and message.topic.startswith("$SYS/"):
             metrics.system_sent[qos] += 1
         self.transport.write(frame)
+        hooks = self.broker.hooks
+        if hooks.message_delivered:
+            hooks.tell(hooks.message_delivered, message, self)
         return True
 
     def _encode_alone(

@@ -184,6 +184,8 @@ def take(connection: Connection, parser: Parser) -> bool:
 
     True when that was all of it.
     """
+    if connection.broker.hooks.blocks_lane:
+        return False
     routes = connection.routes
     data, position = parser.window()
     begin = position

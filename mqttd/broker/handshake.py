@@ -30,6 +30,7 @@ from mqttd.interfaces import (
     Challenge,
     IAuthenticationMethod,
     IMQTTAvatar,
+    Refuse,
 )
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, ReasonCode
 from mqttd.wire.errors import ProtocolViolation, protocol_error
@@ -125,6 +126,8 @@ async def _connect(connection: Connection, packet: Connect) -> None:
     connection.client_id, assigned = _client_id(connection, packet)
     connection.user_name = packet.user_name
     _check_keep_alive(connection, packet)
+    if connection.broker.hooks.connect:
+        await _ask_hooks(connection, "connect", packet)
     method = properties.get("authentication_method")
     if method is not None:
         await _start_exchange(connection, packet, assigned, method)
@@ -418,6 +421,8 @@ async def _finish(
         connection.broker.seconds,
     )
     connection.mount_point = _mount_point(connection, listener.mount_point)
+    if connection.broker.hooks.authenticated:
+        await _ask_hooks(connection, "authenticated")
     will = await _will(connection, packet)
     if connection.is_closed:
         return
@@ -450,6 +455,15 @@ async def _finish(
         # A client that can not take the CONNACK can not be served. [MQTT-3.1.2-24]
         connection.end("answer-too-large", will=False)
         connection.transport.close()
+
+
+async def _ask_hooks(connection: Connection, event: str, *arguments: Any) -> None:
+    """Let the hooks of *event* refuse the client."""
+    answer = connection.broker.hooks.ask(event, connection, *arguments)
+    if isinstance(answer, Deferred):
+        answer = await answer
+    if isinstance(answer, Refuse):
+        raise Refused(ReasonCode(answer.reason), answer.text, "hook")
 
 
 def _mount_point(connection: Connection, pattern: str) -> str:
@@ -502,7 +516,8 @@ async def _will(connection: Connection, packet: Connect) -> PendingWill | None:
     if not allowed:
         raise Refused(ReasonCode.NOT_AUTHORIZED, "the will may not be published", "will")
     delay = will.properties.get("will_delay_interval", 0)
-    return PendingWill(will, topic, connection.guard, min(delay, settings.maximum_will_delay))
+    delay = min(delay, settings.maximum_will_delay)
+    return PendingWill(will, topic, connection.guard, delay, connection.mount_point)
 
 
 def _claim(connection: Connection, packet: Connect, principal: str | None) -> tuple[Session, bool]:
@@ -522,6 +537,8 @@ def _claim(connection: Connection, packet: Connect, principal: str | None) -> tu
         raise Refused(refused.reason, refused.text, "session") from None
     owner = broker.connections.get(client_id)
     if owner is not None:  # [MQTT-3.1.4-3] [MQTT311-3.1.4-2]
+        if broker.hooks.session_taken_over:
+            broker.hooks.tell(broker.hooks.session_taken_over, owner.session)
         owner.disconnect(ReasonCode.SESSION_TAKEN_OVER, "another connection", "taken-over")
     session, present = broker.sessions.claim(
         client_id, principal, packet.clean_start, connection.transport.listener.session

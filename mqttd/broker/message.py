@@ -11,6 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from mqttd.wire.packets import Properties
+from mqttd.wire.properties import passthrough_of
 
 if TYPE_CHECKING:
     from mqttd.broker.access import Guard
@@ -108,6 +109,31 @@ class Message:
             return None
         # The small allowance keeps a rounding error from adding a second.
         return max(0, ceil(self.expires_at - now - 1e-6))  # [MQTT-3.3.2-6]
+
+    def changed(
+        self,
+        topic: str | None = None,
+        payload: bytes | None = None,
+        retain: bool | None = None,
+        properties: Properties | None = None,
+    ) -> Message:
+        """A copy with these parts in place of its own; a message never changes."""
+        copy = Message(
+            self.topic if topic is None else topic,
+            self.payload if payload is None else payload,
+            self.qos,
+            self.retain if retain is None else retain,
+            self.properties if properties is None else properties,
+            self.passthrough if properties is None else passthrough_of(properties),
+            self.expires_at,
+            self.publisher,
+            self.guard,
+            self.created_at,
+        )
+        if properties is not None:
+            expiry = properties.get("message_expiry_interval")
+            copy.expires_at = None if expiry is None else self.created_at + expiry
+        return copy
 
     def stored(self) -> Message:
         """A copy to be kept for long: encodings of it are not cached.

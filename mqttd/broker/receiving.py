@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from mqttd.broker import fast_lane
+from mqttd.broker import fast_lane, hooked
 from mqttd.broker.message import Message
 from mqttd.interfaces import PUBLISH
 from mqttd.settings import DeniedPublish
@@ -46,20 +46,22 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
         topic = _resolve_alias(connection, packet)
     if packet.qos:
         if packet.qos == 2 and _is_repeated(connection, packet.packet_id):
-            _acknowledge(connection, packet, ReasonCode.SUCCESS)  # [MQTT-4.3.3-10]
+            acknowledge(connection, packet, ReasonCode.SUCCESS)  # [MQTT-4.3.3-10]
             return None
         _check_quota(connection)
-    reason = _check(connection, packet, topic)
+    if connection.broker.hooks.message_publish:
+        return hooked.publish(connection, packet, topic)
+    reason = check(connection, packet, topic)
     if reason is not None:
-        _refuse(connection, packet, reason)
+        refuse(connection, packet, reason)
         return None
     topic = connection.mount_point + topic
     allowed = connection.guard.allowed(PUBLISH, topic, packet.qos, packet.retain)
     if allowed is True:
-        _route(connection, packet, topic)
+        route(connection, packet, topic)
         fast_lane.learn(connection, packet, topic)
     elif allowed is False:
-        _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
+        refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
     else:
         return connection.contain(allowed.addCallback(_decided, connection, packet, topic))
     return None
@@ -69,9 +71,9 @@ def _decided(allowed: bool, connection: Connection, packet: Publish, topic: str)
     if not connection.is_connected:
         return
     if allowed:
-        _route(connection, packet, topic)
+        route(connection, packet, topic)
     else:
-        _refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
+        refuse(connection, packet, ReasonCode.NOT_AUTHORIZED)
 
 
 def _resolve_alias(connection: Connection, packet: Publish) -> str:
@@ -111,7 +113,7 @@ def _check_quota(connection: Connection) -> None:
         )
 
 
-def _check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | None:
+def check(connection: Connection, packet: Publish, topic: str) -> ReasonCode | None:
     """The reason to refuse the message, if its packet or topic has one."""
     settings = connection.transport.listener.protocol
     if packet.qos > settings.maximum_qos:  # [MQTT-3.2.2-11]
@@ -151,11 +153,18 @@ def _is_utf8(payload: bytes) -> bool:
     return True
 
 
-def _route(connection: Connection, packet: Publish, topic: str) -> None:
-    broker = connection.broker
-    now = broker.seconds()
+def route(connection: Connection, packet: Publish, topic: str) -> None:
+    reason = connection.broker.publisher.publish(message_of(connection, packet, topic), connection)
+    if packet.qos:
+        # The session has what it needs: from here the message is ours. [MQTT-4.5.0-1]
+        acknowledge(connection, packet, reason)
+
+
+def message_of(connection: Connection, packet: Publish, topic: str) -> Message:
+    """The application message that *packet* brings to *topic*."""
+    now = connection.broker.seconds()
     expiry = packet.properties.get("message_expiry_interval")
-    message = Message(
+    return Message(
         topic,
         packet.payload,
         packet.qos,
@@ -167,13 +176,11 @@ def _route(connection: Connection, packet: Publish, topic: str) -> None:
         guard=connection.guard,
         created_at=now,
     )
-    reason = broker.publisher.publish(message, connection)
-    if packet.qos:
-        # The session has what it needs: from here the message is ours. [MQTT-4.5.0-1]
-        _acknowledge(connection, packet, reason)
 
 
-def _acknowledge(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
+def acknowledge(
+    connection: Connection, packet: Publish, reason: ReasonCode, text: str = ""
+) -> None:
     """PUBACK or PUBREC. [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1] [MQTT311-3.3.4-1]"""
     packet_id = packet.packet_id
     if packet.qos == 2 and reason < 0x80:  # [MQTT-4.3.2-5] [MQTT311-4.3.2-2] a QoS 1 id is not kept
@@ -182,7 +189,7 @@ def _acknowledge(connection: Connection, packet: Publish, reason: ReasonCode) ->
             session.awaiting_release = set()
         session.awaiting_release.add(packet_id)
     if reason and connection.version >= MQTT5:
-        properties = connection.explain(_TEXTS[reason]) if reason >= 0x80 else {}
+        properties = connection.explain(text or _TEXTS[reason]) if reason >= 0x80 else {}
         answer = Puback if packet.qos == 1 else Pubrec
         connection.send(answer(packet_id, reason, properties))
         return
@@ -206,12 +213,15 @@ _TEXTS = {
 _DROPPED = frozenset((ReasonCode.NOT_AUTHORIZED, ReasonCode.QUOTA_EXCEEDED))
 
 
-def _refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
+def refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
     """A message that is well-formed and not accepted."""
-    connection.broker.metrics.dropped[reason.name.lower().replace("_", "-")] += 1
+    label = reason.name.lower().replace("_", "-")
+    connection.broker.metrics.dropped[label] += 1
+    if connection.broker.hooks.message_dropped:
+        hooked.tell_refused(connection, packet, label)
     if connection.version >= MQTT5:
         if packet.qos:
-            _acknowledge(connection, packet, reason)  # [MQTT-4.3.3-9] no id is kept
+            acknowledge(connection, packet, reason)  # [MQTT-4.3.3-9] no id is kept
         elif reason not in _DROPPED:
             raise ProtocolViolation(reason, _TEXTS[reason])
         return
@@ -222,7 +232,7 @@ def _refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None
     ):
         raise ProtocolViolation(reason, _TEXTS[reason])
     if packet.qos:
-        _acknowledge(connection, packet, ReasonCode.SUCCESS)
+        acknowledge(connection, packet, ReasonCode.SUCCESS)
 
 
 def pubrel(connection: Connection, packet: Pubrel) -> None:

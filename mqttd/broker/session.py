@@ -408,6 +408,9 @@ class Session:
         """Count a delivery that will not happen."""
         self.dropped += 1
         self.broker.metrics.dropped[reason] += 1
+        hooks = self.broker.hooks
+        if hooks.message_dropped:
+            hooks.tell(hooks.message_dropped, delivery.message, self.client_id, reason)
 
     # --- acknowledgements from the client ---------------------------------------
 
@@ -417,7 +420,13 @@ class Session:
         if delivery is None or delivery.qos != 1:
             return False
         self._done(packet_id)
+        self._tell_acknowledged(delivery)
         return True
+
+    def _tell_acknowledged(self, delivery: Delivery) -> None:
+        hooks = self.broker.hooks
+        if hooks.message_acknowledged:
+            hooks.tell(hooks.message_acknowledged, delivery.message, self)
 
     def received(self, packet_id: int, success: bool) -> bool:
         """PUBREC: a QoS 2 message arrived, or was refused. False: unknown id."""
@@ -427,6 +436,7 @@ class Session:
         if success:
             delivery.released = True  # [MQTT-4.3.3-4] PUBREL follows
             delivery.sent_at = self.broker.seconds()
+            self._tell_acknowledged(delivery)
         else:
             self._done(packet_id)  # [MQTT-4.8.2-6]
         return True

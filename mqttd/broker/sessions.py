@@ -90,11 +90,18 @@ class SessionRegistry:
             self.offline -= 1
             session.change_settings(settings)
             session.principal = principal
+            self._tell("session_resumed", session)
             return session, True
         session = Session(self._broker, client_id, principal, settings)  # [MQTT-3.1.2-6]
         self._sessions[client_id] = session  # [MQTT-3.1.3-2] [MQTT311-3.1.3-2]
         self.maximum = max(self.maximum, len(self._sessions))
+        self._tell("session_created", session)
         return session, False
+
+    def _tell(self, event: str, session: Session) -> None:
+        hooks = self._broker.hooks
+        if chain := getattr(hooks, event):
+            hooks.tell(chain, session)
 
     def release(self, session: Session) -> None:
         """The connection of *session* ended: keep it as long as it was asked."""
@@ -111,10 +118,13 @@ class SessionRegistry:
         # [MQTT-4.1.0-1] [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]
         if self._sessions.get(session.client_id) is session and not session.online:
             self._broker.metrics.sessions_expired += 1
-            self.end(session)
+            self.end(session, "session_expired")
 
-    def end(self, session: Session) -> None:
-        """Forget *session*, which has no connection, and all that hangs on it."""
+    def end(self, session: Session, event: str = "session_discarded") -> None:
+        """Forget *session*, which has no connection, and all that hangs on it.
+
+        *event* is what hooks are told.
+        """
         broker = self._broker
         del self._sessions[session.client_id]
         self.offline -= 1
@@ -128,3 +138,4 @@ class SessionRegistry:
             else:
                 session.drop(delivery, "session-ended")
         broker.wills.fire(session)  # [MQTT-3.1.3-9] the delay ends with the session
+        self._tell(event, session)

@@ -7,12 +7,13 @@ it goes to the router, and retained messages follow the SUBACK.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from mqttd.broker import hooked
 from mqttd.broker.subscription import Subscription
-from mqttd.interfaces import SUBSCRIBE
+from mqttd.interfaces import SUBSCRIBE, Refuse
 from mqttd.wire.codes import MQTT5, SUBACK_FAILURE, ReasonCode, RetainHandling
 from mqttd.wire.errors import ProtocolViolation, malformed, protocol_error
 from mqttd.wire.packets import (
@@ -46,13 +47,16 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
         )
     reasons: list[int] = []
     replays: list[Subscription] = []
-    for request in packet.subscriptions:  # [MQTT-3.8.4-5] [MQTT311-3.8.4-4]
-        reason = await _judge(connection, request)
+    requests: list[Any] = packet.subscriptions
+    if connection.broker.hooks.subscribe:
+        requests = await hooked.subscribe(connection, requests)
+    for request in requests:  # [MQTT-3.8.4-5] [MQTT311-3.8.4-4]
+        reason = await judge(connection, request)
         if not connection.is_connected:
             return
         if reason is None:
-            subscription, is_new = _enter(connection, request, identifier)
-            if _wants_retained(subscription, request, is_new):
+            subscription, is_new = enter(connection, request, identifier)
+            if wants_retained(subscription, request, is_new):
                 replays.append(subscription)
             reason = ReasonCode(subscription.qos)  # [MQTT-3.8.4-7] [MQTT311-3.8.4-5]
         reasons.append(int(reason) if connection.version >= MQTT5 else _return_code(reason))
@@ -60,21 +64,23 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
     # [MQTT311-3.8.4-1] [MQTT311-3.8.4-2] [MQTT311-3.9.3-1] [MQTT311-3.9.3-2]
     connection.send(Suback(packet.packet_id, reasons))  # [MQTT-2.2.1-6] [MQTT311-2.3.1-7]
     for subscription in replays:
-        _replay(connection, subscription)
+        replay(connection, subscription)
 
 
 def _return_code(reason: ReasonCode) -> int:
     return SUBACK_FAILURE if reason >= 0x80 else int(reason)
 
 
-async def _judge(connection: Connection, request: SubscriptionRequest) -> ReasonCode | None:
+async def judge(connection: Connection, request: SubscriptionRequest | Refuse) -> ReasonCode | None:
     """Why this subscription can not be made; None if it can.
 
     Raises ``ProtocolViolation`` for a filter that is not one.
     """
+    if isinstance(request, Refuse):
+        return ReasonCode(request.reason)
     settings = connection.transport.listener.protocol
     topic_filter = request.topic_filter
-    group, inner = _split(topic_filter)
+    group, inner = check_form(topic_filter)
     if group is not None:
         if request.no_local:  # [MQTT-3.8.3-4]
             raise protocol_error("No Local on a shared subscription")
@@ -101,7 +107,7 @@ async def _judge(connection: Connection, request: SubscriptionRequest) -> Reason
     return None if allowed else ReasonCode.NOT_AUTHORIZED
 
 
-def _split(topic_filter: str) -> tuple[str | None, str]:
+def check_form(topic_filter: str) -> tuple[str | None, str]:
     """(group or None, filter inside); a filter that is none is a violation.
 
     [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT311-4.7.1-2]
@@ -113,12 +119,12 @@ def _split(topic_filter: str) -> tuple[str | None, str]:
 
 def mounted(connection: Connection, topic_filter: str) -> str:
     """The filter as the router knows it: the mount point inside $share/<group>/."""
-    _, inner = _split(topic_filter)
+    _, inner = check_form(topic_filter)
     mount_point = connection.mount_point
     return topic_filter[: len(topic_filter) - len(inner)] + mount_point + inner
 
 
-def _enter(
+def enter(
     connection: Connection, request: SubscriptionRequest, identifier: int
 ) -> tuple[Subscription, bool]:
     """Make the subscription; True with it if there was none on this filter."""
@@ -137,6 +143,9 @@ def _enter(
     # [MQTT-3.8.4-3] [MQTT311-3.8.4-3] one step: no message falls between old and new
     replaced = connection.broker.router.subscribe(subscription)
     session.subscriptions[topic_filter] = subscription
+    hooks = connection.broker.hooks
+    if hooks.subscribed:
+        hooks.tell(hooks.subscribed, connection, subscription)
     return subscription, replaced is None
 
 
@@ -147,7 +156,7 @@ def _is_never_local(connection: Connection, topic_filter: str) -> bool:
     return connection.is_bridge or connection.session.settings.no_local
 
 
-def _wants_retained(subscription: Subscription, request: SubscriptionRequest, is_new: bool) -> bool:
+def wants_retained(subscription: Subscription, request: SubscriptionRequest, is_new: bool) -> bool:
     if subscription.group is not None:
         return False  # section 4.8.2: no retained messages for shared subscriptions
     handling = request.retain_handling
@@ -155,16 +164,30 @@ def _wants_retained(subscription: Subscription, request: SubscriptionRequest, is
     return handling == RetainHandling.SEND or (handling == RetainHandling.SEND_IF_NEW and is_new)
 
 
-def _replay(connection: Connection, subscription: Subscription) -> None:
+def replay(connection: Connection, subscription: Subscription) -> None:
     messages = connection.broker.retained.walk(subscription.topic_filter)
     connection.session.replay(messages, subscription)  # [MQTT-3.8.4-4]
 
 
-def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
+def unsubscribe(connection: Connection, packet: Unsubscribe) -> Deferred[None] | None:
     """UNSUBSCRIBE (section 3.10)."""
+    if connection.broker.hooks.unsubscribe:
+        return connection.run(hooked.unsubscribe(connection, packet))
+    unsubscribe_from(connection, packet, list(packet.topic_filters))
+    return None
+
+
+def unsubscribe_from(
+    connection: Connection, packet: Unsubscribe, topic_filters: list[str | Refuse]
+) -> None:
+    """End the subscriptions to *topic_filters* and answer *packet*."""
     session = connection.session
+    hooks = connection.broker.hooks
     reasons: list[int] = []
-    for topic_filter in packet.topic_filters:  # [MQTT-3.10.4-6] [MQTT311-3.10.4-6]
+    for topic_filter in topic_filters:  # [MQTT-3.10.4-6] [MQTT311-3.10.4-6]
+        if isinstance(topic_filter, Refuse):
+            reasons.append(topic_filter.reason)
+            continue
         name = mounted(connection, topic_filter)
         # [MQTT-3.10.4-1] [MQTT-3.10.4-2] what is on its way or queued is still delivered
         # [MQTT-3.10.4-3] [MQTT311-3.10.4-2] [MQTT311-3.10.4-3]
@@ -172,6 +195,8 @@ def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
             reasons.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
         else:
             connection.broker.router.unsubscribe(session, name)
+            if hooks.unsubscribed:
+                hooks.tell(hooks.unsubscribed, connection, name)
             reasons.append(ReasonCode.SUCCESS)
     # [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
     # [MQTT-2.2.1-6] [MQTT311-2.3.1-7] [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 from twisted.logger import Logger
 
+from mqttd.broker import hooked
 from mqttd.broker.access import Guard
 from mqttd.broker.message import Message
 from mqttd.broker.timers import Timer
@@ -35,6 +36,8 @@ class PendingWill:
     guard: Guard
     #: Seconds to wait after the connection is lost.
     delay: int
+    #: The part of ``topic`` that the client does not know.
+    mount_point: str = ""
     timer: Timer | None = None
 
 
@@ -105,4 +108,7 @@ class WillService:
             guard=pending.guard,
             created_at=now,
         )
-        self._broker.publisher.publish(message)
+        if self._broker.hooks.will or self._broker.hooks.message_publish:
+            hooked.publish_will(self._broker, message, pending.mount_point)
+        else:
+            self._broker.publisher.publish(message)

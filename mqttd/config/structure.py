@@ -25,7 +25,16 @@ from mqttd.settings import BrokerSettings, ListenerSettings, Rate, SettingError,
 Path = tuple[str | int, ...]
 
 #: The tables that are one part of ``BrokerSettings`` each.
-PARTS = ("protocol", "session", "retained", "store", "limits", "shared_limits", "authentication")
+PARTS = (
+    "protocol",
+    "session",
+    "retained",
+    "store",
+    "limits",
+    "shared_limits",
+    "authentication",
+    "hooks",
+)
 
 _LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("log_"))
 _BROKER = tuple(

@@ -134,8 +134,7 @@ def test_a_flood_is_bounded_and_counted(watch: Make, monkeypatch: pytest.MonkeyP
     client = listener(watched)
     connection = watched.broker.connections["listener"]
     for _ in range(5):
-        for observer in watched.broker.on_connected:
-            observer(connection)
+        watched.broker.hooks.tell(watched.broker.hooks.connected, connection)
     watched.advance()
     assert len(events(client)) == 3
     assert watched.broker.metrics.dropped["presence"] == 2
@@ -163,8 +162,8 @@ def test_what_waits_at_stop_is_said_and_leaves_no_call(watch: Make) -> None:
     client = watched.connect("x", keep_alive=0)
     clock = watched.virtual.clock
     waiting = len(clock.getDelayedCalls())
-    for observer in watched.broker.on_connected:
-        observer(watched.broker.connections[client.client_id])
+    hooks = watched.broker.hooks
+    hooks.tell(hooks.connected, watched.broker.connections[client.client_id])
     assert len(clock.getDelayedCalls()) == waiting + 1
     said = watched.broker.metrics.system_unrouted
     watched.admin.stop()

@@ -106,7 +106,7 @@ def test_drain_says_goodbye_to_all_and_takes_nobody(bare: BareBroker) -> None:
 
 def test_ending_twice_counts_once(bare: BareBroker) -> None:
     seen: list[str] = []
-    bare.broker.on_disconnected.append(lambda connection, label: seen.append(label))
+    bare.broker.hooks.add("disconnected", lambda connection, label: seen.append(label))
     client = bare.connect("c")
     client.disconnect()
     client.transport.connection.connection_lost("again")
