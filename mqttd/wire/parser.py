@@ -32,6 +32,10 @@ from mqttd.wire.strings import decode_utf8, read_variable_byte_integer
 #: A fixed header is at most this long, bytes.
 _LONGEST_HEADER: Final = 5
 
+#: So many chunks of less than so many bytes are joined while they wait.
+_SMALL_CHUNKS: Final = 64
+_SMALL_CHUNK: Final = 512
+
 #: Topics that a connection repeats are decoded and checked once: so many of
 #: them, of at most so many bytes.
 _CACHED_TOPICS: Final = 32
@@ -73,6 +77,7 @@ class Parser(BodyParser):
         "_handlers",
         "_needed",
         "_offset",
+        "_small",
         "_topics",
         "_waiting",
         "maximum_packet_size",
@@ -92,6 +97,7 @@ class Parser(BodyParser):
         self._offset = 0
         self._chunks: list[bytes] = []
         self._waiting = 0  # bytes in _chunks
+        self._small = 0  # chunks since some were joined, about
         self._needed = 1  # bytes without which there is no getting further
         self._failure: tuple[ReasonCode, str] | None = None
         self._topics = _NO_TOPICS
@@ -111,6 +117,15 @@ class Parser(BodyParser):
         else:
             self._chunks.append(data)
             self._waiting += len(data)
+            if len(data) < _SMALL_CHUNK:
+                self._note_small()
+
+    def _note_small(self) -> None:
+        # Each chunk is an object: one of two bytes takes twenty times their room.
+        self._small += 1
+        if self._small == _SMALL_CHUNKS:
+            self._chunks[-_SMALL_CHUNKS:] = [b"".join(self._chunks[-_SMALL_CHUNKS:])]
+            self._small = 0
 
     def window(self) -> tuple[bytes, int]:
         """The bytes in hand and where the next packet begins in them.
@@ -194,7 +209,7 @@ class Parser(BodyParser):
             return False
         self._buffer = b"".join((rest, *self._chunks))
         self._chunks = []
-        self._waiting = 0
+        self._waiting = self._small = 0
         return True
 
     def _fail(self, violation: ProtocolViolation) -> None:
