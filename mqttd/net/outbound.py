@@ -177,12 +177,10 @@ class Outbound(Protocol):
             self.flush_all()
             return
         count, delay = self._afford(self.pacer)
-        rest = frames[count:]
-        del frames[count:]
-        self.flush_all()
-        if rest:
-            self._frames = rest
-            self._waiting = sum(map(len, rest))
+        data = b"".join(frames[:count])
+        del frames[:count]
+        self._waiting -= len(data)
+        self._hand_over(data)
         if delay:
             self._hold_back(delay)
 
@@ -191,6 +189,9 @@ class Outbound(Protocol):
         data = b"".join(self._frames)
         self._frames.clear()
         self._waiting = 0
+        self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
         if data:
             self.factory.broker.metrics.bytes_sent += len(data)
             self.transport.write(data)

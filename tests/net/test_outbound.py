@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mqttd.settings import BrokerSettings, ConnectionLimits, SessionSettings
+from mqttd.settings import BrokerSettings, ConnectionLimits, Rate, SessionSettings
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.packets import Pingreq, Pingresp, Publish
 from mqttd.wire.serializer import serialize
@@ -173,3 +173,25 @@ def test_a_client_that_takes_something_now_and_then_is_not_cut() -> None:
         slow.start_reading()
         slow.messages()
     assert not slow.closed
+
+
+class Examined(bytes):
+    """A frame that counts how often its length is asked."""
+
+    asked = 0
+
+    def __len__(self) -> int:
+        Examined.asked += 1
+        return super().__len__()
+
+
+@pytest.mark.parametrize("waiting", [100, 1000])
+def test_a_paced_frame_costs_the_same_however_many_wait(waiting: int) -> None:
+    broker = broker_with(outbound_bytes=Rate(100, 1))
+    client = broker.connect("a", 4)
+    protocol: Any = client.transport.protocol
+    for _ in range(waiting):
+        protocol.write(Examined(b"\xd0\x00"))
+    Examined.asked = 0
+    broker.advance(1.0)
+    assert Examined.asked <= 2 * 50
