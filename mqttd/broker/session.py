@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mqttd.broker.delivery import Delivery, reopen
+from mqttd.broker.inflight import Inflight, size_of, suited
 from mqttd.broker.queue import MessageQueue
 from mqttd.interfaces import RECEIVE
 from mqttd.settings import Overflow, SessionSettings
@@ -119,7 +120,7 @@ class Session:
         self.subscriptions: dict[str, Subscription] = {}
         #: Packet id -> delivery, in the order of first sending. While the client
         #: is here, what went by the fast lane stands as the frame that was sent.
-        self.inflight: dict[int, Delivery | bytes] = {}
+        self.inflight: Inflight = suited({}, settings)
         self.queue: MessageQueue | None = None
         #: QoS 2 packet ids received and not yet released by PUBREL.
         self.awaiting_release: set[int] | None = None
@@ -195,13 +196,7 @@ class Session:
         if len(self.inflight) >= consumer.window:
             return False
         limit = self.settings.maximum_inflight_bytes
-        if not limit:
-            return True
-        sizes = (
-            len(sent) if isinstance(sent, bytes) else sent.message.size
-            for sent in self.inflight.values()
-        )
-        return sum(sizes) < limit
+        return not limit or size_of(self.inflight) < limit
 
     def replay(self, messages: Iterator[Message | None], subscription: Subscription) -> None:
         """Send retained *messages* as the client can take them."""
@@ -459,6 +454,7 @@ class Session:
     def change_settings(self, settings: SessionSettings) -> None:
         """The client came back by another listener, or that has new settings."""
         self.settings = settings
+        self.inflight = suited(self.inflight, settings)
         if self.queue is not None:
             self.queue.settings = settings
 
@@ -550,7 +546,7 @@ class Session:
         for packet_id, delivery in self.inflight.items():
             assert isinstance(delivery, Delivery)
             yield packet_id, delivery
-        self.inflight = {}
+        self.inflight = suited({}, self.settings)
         for delivery in self.queue or ():
             yield 0, delivery
         self.queue = None

@@ -99,6 +99,42 @@ def test_qos_0_passes_a_full_window_but_never_an_older_qos_0(make: Make) -> None
     assert client.payloads() == [b"b", b"d", b"e"] or bare.session("c").queued
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_bytes_on_their_way_are_bounded(make: Make, qos: int) -> None:
+    bare = make(maximum_inflight=100, maximum_inflight_bytes=1000)
+    client = bare.connect("c", clean_start=False, session_expiry_interval=100)
+    client.subscribe("t", qos=2)
+    for n in range(20):
+        bare.publish("t", b"%04d" % n * 100, qos)
+    # One of 401 bytes, two: the third is begun below the bound.
+    first = client.messages()
+    assert len(first) == 3
+    for n, message in enumerate(first):
+        assert message.packet_id
+        if qos == 1:
+            client.send(Puback(message.packet_id))
+        else:
+            client.send(Pubrec(message.packet_id))
+            client.expect(Pubrel)
+            client.send(Pubcomp(message.packet_id))
+        assert len(client.messages()) == 1, n
+    client.drop()
+    again = bare.connect("c", clean_start=False, session_expiry_interval=100)
+    assert [m.payload[:4] for m in again.messages()] == [b"0003", b"0004", b"0005"]
+
+
+def test_one_message_larger_than_the_bytes_allowed_goes_alone(make: Make) -> None:
+    bare = make(maximum_inflight_bytes=10)
+    client = bare.connect("c")
+    client.subscribe("t", qos=1)
+    for n in range(3):
+        bare.publish("t", b"%04d" % n * 100, 1)
+    for _ in range(3):
+        (message,) = client.messages()
+        assert message.packet_id
+        client.send(Puback(message.packet_id))
+
+
 # --- overflow ---------------------------------------------------------------------
 
 
