@@ -46,6 +46,9 @@ CHANGEABLE = frozenset(
         "protocol",
         "session",
         "limits",
+        "shared_limits",
+        "retained",
+        "maximum_offline_sessions",
         "sys_interval",
         "presence",
         "share_sessions",
@@ -266,6 +269,8 @@ class MQTTBroker(Service):
         if "sys_interval" in now:
             self.admin.sys_topics.stop()
             self.admin.sys_topics.start()
+        self.broker.retained.settings = self.settings.retained
+        self.network.limits.change(self.settings.shared_limits)
         now.pop("listeners", None)
         changed, errors = self._change_listeners()
         return Reloaded((*now, *changed), later, errors)
@@ -275,24 +280,67 @@ class MQTTBroker(Service):
         changed: list[str] = []
         errors: list[str] = []
         wanted = {settings.endpoint: settings for settings in self.settings.listeners}
+        self._retired = [listener for listener in self._retired if listener.connections]
+        closing: list[Deferred[None]] = []
         for endpoint in self.listeners.keys() - wanted.keys():
             listener = self.listeners.pop(endpoint)
-            listener.stop()
+            closing.append(listener.stop())
             self._retired.append(listener)
             changed.append(f"listener {endpoint} closed")
+        closed = DeferredList(closing, consumeErrors=True)
         for endpoint, settings in wanted.items():
             if endpoint not in self.listeners:
-                changed.append(f"listener {endpoint} opened")
-                self._open(settings).addErrback(lambda failure: errors.append(str(failure.value)))
+                self._open_more(settings, closed, changed, errors)
                 continue
             listener = self.listeners[endpoint]
-            if listener.settings != settings:
-                changed.append(f"listener {endpoint}")
+            is_new = listener.settings != settings
             try:
                 listener.reload(settings)
             except Exception as error:
                 errors.append(f"listener {endpoint}: {error}")
+                continue
+            if is_new:
+                changed.append(f"listener {endpoint}")
         return tuple(changed), tuple(errors)
+
+    def _open_more(
+        self,
+        settings: ListenerSettings,
+        closed: Deferred[Any],
+        changed: list[str],
+        errors: list[str],
+    ) -> None:
+        """Listen at one more endpoint; the lists take what came of it.
+
+        What comes of it later is told by the log.
+        """
+        results: list[Reloaded] = []
+        opening = ensureDeferred(self._opened(settings, closed))
+        opening.addCallback(results.append)
+        if results:
+            changed.extend(results[0].changed)
+            errors.extend(results[0].errors)
+        else:
+            changed.append(f"listener {settings.endpoint} opens when others have closed")
+            opening.addCallback(lambda _: _report(results[0]))
+
+    async def _opened(self, settings: ListenerSettings, closed: Deferred[Any]) -> Reloaded:
+        """Listen, if need be when those that are *closed* are out of the way.
+
+        They may have the same port on another address.
+        """
+        try:
+            try:
+                await self._open(settings)
+            except StartError:
+                if closed.called:
+                    raise
+                await closed
+                if self.running:
+                    await self._open(settings)
+        except StartError as error:
+            return Reloaded(errors=(str(error),))
+        return Reloaded(changed=(f"listener {settings.endpoint} opened",))
 
     def _watch_hangup(self) -> None:
         def hangup(number: int, frame: object) -> None:

@@ -26,7 +26,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqttd.config import ConfigError, parse_settings
 from mqttd.service import MQTTBroker, StartError, raise_file_limit
-from mqttd.settings import BrokerSettings, ConnectionLimits, ListenerSettings
+from mqttd.settings import (
+    BrokerSettings,
+    ConnectionLimits,
+    ListenerSettings,
+    Rate,
+    RetainedSettings,
+    SharedLimits,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,6 +200,44 @@ class OnSockets(TestCase):
         assert service.broker.settings.node == "old"
         assert service.broker.settings.share_sessions
 
+    async def test_bounds_of_the_broker_change_while_it_runs(self) -> None:
+        service = self.start(self.settings(self.first))
+        result = service.take_over(
+            self.settings(
+                self.first,
+                retained=RetainedSettings(maximum_payload=1),
+                shared_limits=SharedLimits(address_inbound_bytes=Rate(1)),
+                maximum_offline_sessions=1,
+            )
+        )
+        assert result.restart_needed == ()
+        assert len(result.changed) == 3
+        broker = service.broker
+        broker.publish("a", b"x", retain=True)
+        broker.publish("b", b"xx", retain=True)
+        assert broker.retained.get("a") is not None
+        assert broker.retained.get("b") is None
+        assert broker.settings.maximum_offline_sessions == 1
+        assert service.network.limits.for_connection(ConnectionLimits(), "192.0.2.7")
+
+    async def test_a_listener_may_take_the_port_of_one_that_goes(self) -> None:
+        def at(port: int, address: str) -> BrokerSettings:
+            endpoint = f"tcp:{port}:interface={address}"
+            return BrokerSettings(listeners=(ListenerSettings(endpoint, allow_anonymous=True),))
+
+        with closing(busy_port()) as holder:
+            port = holder.getsockname()[1]
+        service = self.start(at(port, "127.0.0.1"))
+        result = service.take_over(at(port, "0.0.0.0"))
+        assert result.errors == ()
+        while not any(listener.address for listener in service.listeners.values()):
+            await deferLater(reactor, 0)
+        assert list(service.listeners) == [f"tcp:{port}:interface=0.0.0.0"]
+        stream = socket.create_connection(("127.0.0.1", port), 10)
+        stream.sendall(CONNECT_311)
+        self.addCleanup(stream.close)
+        assert (await threads.deferToThread(stream.recv, 4))[:1] == b"\x20"
+
     async def test_a_listener_that_cannot_open_leaves_the_others(self) -> None:
         service = self.start(self.settings(self.first))
         with closing(busy_port()) as holder:
@@ -202,6 +247,7 @@ class OnSockets(TestCase):
             result = service.take_over(evolve(settings, listeners=(*settings.listeners, busy)))
         assert len(result.errors) == 1
         assert "Address already in use" in result.errors[0]
+        assert result.changed == ()
         await self.connect(self.first)
 
     async def test_settings_that_are_wrong_change_nothing(self) -> None:

@@ -174,6 +174,24 @@ class SharedBuckets:
     def is_needed(self) -> bool:
         return self._rates != (None, None)
 
+    def change(self, bytes: Rate | None, messages: Rate | None) -> None:
+        """Take these rates from now on.
+
+        A rate where there was none, or none where there was one, is for the
+        connections to come.
+        """
+        if (bytes, messages) == self._rates:
+            return
+        self._rates = (bytes, messages)
+        # What connections have is found again by ``of``; the rest may go.
+        pairs, self._pairs = self._pairs, {}
+        for name, pair in pairs.items():
+            self._note_use(name, pair)
+        for (_, which), bucket in list(self._in_use.items()):
+            rate = self._rates[which]
+            if rate is not None:
+                bucket.change(rate)
+
     def of(self, name: str) -> Pair:
         """The buckets of *name*."""
         pair = self._pairs.get(name)
@@ -189,16 +207,19 @@ class SharedBuckets:
             return None
         return self._in_use.get((name, which)) or TokenBucket(rate, self._seconds)
 
+    def _note_use(self, name: str, pair: Pair) -> None:
+        for which, bucket in enumerate(pair):
+            if bucket is not None:
+                self._in_use[name, which] = bucket
+
     def _forget(self) -> None:
         # A full bucket is as good as a new one. Doubling keeps the scans rare.
         kept: dict[str, Pair] = {}
         for name, pair in self._pairs.items():
             if any(bucket is not None and not bucket.is_full for bucket in pair):
                 kept[name] = pair
-                continue
-            for which, bucket in enumerate(pair):
-                if bucket is not None:
-                    self._in_use[name, which] = bucket
+            else:
+                self._note_use(name, pair)
         self._pairs = kept
         self._room = max(self.ROOM, 2 * len(kept))
 
@@ -214,6 +235,11 @@ class Limits:
         self._addresses = SharedBuckets(
             settings.address_inbound_bytes, settings.address_inbound_messages, seconds
         )
+
+    def change(self, settings: SharedLimits) -> None:
+        """Take other rates, as ``SharedBuckets`` does."""
+        self._users.change(settings.user_inbound_bytes, settings.user_inbound_messages)
+        self._addresses.change(settings.address_inbound_bytes, settings.address_inbound_messages)
 
     def limiter(self) -> Limiter:
         """A limiter that limits nothing yet."""

@@ -167,6 +167,34 @@ def test_a_name_that_rested_while_connected_still_has_one_rate() -> None:
     assert second.take_bytes(rate) == pytest.approx(1.0)
 
 
+def test_shared_rates_change_while_connections_have_them() -> None:
+    broker = limited(SharedLimits(address_inbound_bytes=Rate(1000)))
+    clients = [broker.connect(name, 4, address="192.0.2.7") for name in "ab"]
+    limits = broker.factory.limits
+    limits.change(SharedLimits(address_inbound_bytes=Rate(10_000)))
+    clients.append(broker.connect("c", 4, address="192.0.2.7"))
+    for client in clients:
+        flood(client, frame(200) * 4000, 2000)
+    before = broker.broker.metrics.bytes_received
+    broker.advance(MINUTE)
+    received = broker.broker.metrics.bytes_received - before
+    assert received == pytest.approx(10_000 * MINUTE, rel=0.05)
+
+
+def test_a_shared_rate_may_come_and_go() -> None:
+    broker = limited()
+    limits = broker.factory.limits
+    limits.change(SharedLimits(address_inbound_bytes=Rate(1000)))
+    first = limits.for_connection(ConnectionLimits(), "192.0.2.7")
+    assert first is not None
+    limits.change(SharedLimits())
+    assert limits.for_connection(ConnectionLimits(), "192.0.2.7") is None
+    limits.change(SharedLimits(address_inbound_bytes=Rate(10)))
+    second = limits.for_connection(ConnectionLimits(), "192.0.2.7")
+    assert second is not None
+    assert first.bytes == second.bytes
+
+
 def test_a_rate_can_be_read_and_changed_while_the_client_waits() -> None:
     broker = limited(inbound_bytes=Rate(10, 1000))
     client = broker.connect("a", 4)
