@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from twisted.internet.defer import Deferred
 
-    from mqttd.settings import ListenerSettings
+    from mqttd.settings import BrokerSettings, ListenerSettings
 
 
 # --- the network side of a connection -------------------------------------
@@ -506,3 +506,35 @@ class IPlugin(Interface):
 
     def stop() -> Any:
         """The listeners are closed; may return a Deferred, which is waited for."""
+
+
+# --- the daemon, for those who operate it ------------------------------------
+
+
+class IRunningListener(Interface):
+    """A listener that is open."""
+
+    settings: ListenerSettings = Attribute("What it was made of.")
+    name: str = Attribute("Its name, or else its endpoint.")
+    address: Any = Attribute("Twisted's address of it; None while it is not open.")
+    connections: int = Attribute("Open connections, those without CONNECT included.")
+
+    def pause() -> None:
+        """Accept nobody for now; clients wait in the kernel's backlog."""
+
+    def resume() -> None:
+        """Accept again."""
+
+
+class IDaemon(Interface):
+    """What the control API may ask of the service around the broker."""
+
+    broker: Any = Attribute("The ``Broker``.")
+    admin: Any = Attribute("The ``Admin``: figures and alarms.")
+    settings: BrokerSettings = Attribute("The settings in force.")
+    clock: Any = Attribute("The reactor, as ``IReactorTime``.")
+    listeners: dict[str, Any] = Attribute("Endpoint -> ``IRunningListener``.")
+
+    def reload() -> Any:
+        """Read the settings again; returns what changed, what needs a restart and
+        what was wrong (``changed``, ``restart_needed``, ``errors``: tuples of text)."""

@@ -19,12 +19,15 @@ from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, succe
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mqttd import __version__
 from mqttd.access import make_portal
 from mqttd.admin import Admin
+from mqttd.admin.http import ControlError, HTTPControl
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
+from mqttd.interfaces import IDaemon
 from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
 from mqttd.settings import BrokerSettings, ListenerSettings
@@ -77,6 +80,7 @@ class Reloaded:
     errors: tuple[str, ...] = ()
 
 
+@implementer(IDaemon)
 class MQTTBroker(Service):
     """An MQTT broker with its listeners.
 
@@ -96,19 +100,22 @@ class MQTTBroker(Service):
         authorizer: IAuthorizer | None = None,
         methods: Iterable[IAuthenticationMethod] = (),
         reload: Callable[[], BrokerSettings] | None = None,
+        control_socket: str = "",
     ) -> None:
         """
         :param checkers: who may connect by name; any of twisted.cred's.
         :param authorizer: what they may do; by default everything.
         :param methods: methods of enhanced authentication.
         :param reload: gives the settings anew; with it SIGHUP means reload.
+        :param control_socket: path of the control socket when the settings name none.
         """
-        self.reactor = reactor
+        self.reactor = self.clock = reactor
         self.settings = settings
         self._checkers = tuple(checkers)
         self._authorizer = authorizer
         self._methods = tuple(methods)
         self._reload = reload
+        self._control_socket = control_socket
         self._previous_handler: Any = None
         #: Endpoint -> listener.
         self.listeners: dict[str, Listener] = {}
@@ -136,6 +143,8 @@ class MQTTBroker(Service):
         self.network = Network(self.broker)
         #: What the broker says about itself: $SYS, alarms, statistics.
         self.admin = Admin(self.broker)
+        #: What operators talk to.
+        self.control = HTTPControl(self.reactor, self, self.settings.http, self._control_socket)
 
     # --- start ------------------------------------------------------------------
 
@@ -147,6 +156,7 @@ class MQTTBroker(Service):
     def startService(self) -> None:
         """Open the ports if that is not done, and begin."""
         self._bind()
+        self._open_control()
         super().startService()  # type: ignore[no-untyped-call]
         if self._reload is not None:
             self._watch_hangup()
@@ -166,9 +176,20 @@ class MQTTBroker(Service):
         self._bound, self._stopped = True, False
         for settings in self.settings.listeners:
             self._open(settings).addErrback(self._bind_failed)
-            if self.start_error is not None:
-                error, self.start_error = self.start_error, None
-                raise error
+            self._raise_start_error()
+
+    def _open_control(self) -> None:
+        """Not with the ports: the socket shall belong to the user that we run as."""
+        try:
+            self.control.start()
+        except ControlError as error:
+            self._bind_failed(Failure(StartError(str(error))))
+            self._raise_start_error()
+
+    def _raise_start_error(self) -> None:
+        if self.start_error is not None:
+            error, self.start_error = self.start_error, None
+            raise error
 
     def _open(self, settings: ListenerSettings) -> Deferred[None]:
         """Listen as *settings* say; fails with ``StartError``."""
@@ -188,6 +209,7 @@ class MQTTBroker(Service):
         for listener in self.listeners.values():
             listener.stop()
         self.listeners.clear()
+        self.control.stop()
         self.admin.stop()
         self.broker.stop()
         self._bound, self._stopped = False, True
@@ -220,6 +242,7 @@ class MQTTBroker(Service):
             for listener in listeners:
                 listener.abort()
             await deferLater(self.reactor, 0)
+        await self.control.stop()
         self.admin.stop()
         self.broker.stop()
         self.listeners.clear()

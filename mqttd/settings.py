@@ -46,6 +46,7 @@ __all__ = [
     "ConnectionLimits",
     "DeniedPublish",
     "Durability",
+    "HTTPSettings",
     "HookSettings",
     "Identity",
     "ListenerSettings",
@@ -431,6 +432,22 @@ class HookSettings:
 
 
 @frozen
+class HTTPSettings:
+    """The control API over HTTP."""
+
+    #: Unix socket for this machine's operator and ``mqttctl``; only the user that
+    #: mqttd runs as may open it. "" lets the daemon choose, and an embedded broker
+    #: have none; "none" means none.
+    socket: str = text()
+    #: Seconds that a request may take to arrive as a whole.
+    request_timeout: float = seconds(30.0, 0.1, 3600)
+    #: Of a request; bytes.
+    maximum_body: int = size(1024 * 1024, 1024)
+    #: Connections to each door of the API.
+    maximum_connections: int = count(100, 1)
+
+
+@frozen
 class BrokerSettings:
     """The whole broker."""
 
@@ -458,6 +475,7 @@ class BrokerSettings:
     shared_limits: SharedLimits = part(SharedLimits)
     authentication: AuthenticationSettings = part(AuthenticationSettings)
     hooks: HookSettings = part(HookSettings)
+    http: HTTPSettings = part(HTTPSettings)
     #: "text" or "json".
     log_format: str = one_of("text", "text", "json")
     #: "debug", "info", "warn", "error" or "critical".

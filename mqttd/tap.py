@@ -29,6 +29,7 @@ from mqttd.config import (
     render_settings,
 )
 from mqttd.log import LogControl
+from mqttd.paths import control_socket
 from mqttd.settings import LOG_LEVELS, BrokerSettings
 from mqttd.store.directory import default_directory
 
@@ -180,6 +181,7 @@ def makeService(options: Options) -> Any:
         options.settings,
         checkers=options.checkers,
         reload=lambda: take_log_settings(options.load()),
+        control_socket=str(control_socket(options.settings.data_directory)),
     )
     broker.on_start_failure = lambda error: reactor.stop()
     return broker

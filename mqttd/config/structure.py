@@ -34,6 +34,7 @@ PARTS = (
     "shared_limits",
     "authentication",
     "hooks",
+    "http",
 )
 
 _LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("log_"))

@@ -15,8 +15,10 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from mqttd.config.endpoints import with_backlog
+from mqttd.interfaces import IRunningListener
 from mqttd.net.eager import make_eager
 from mqttd.net.factory import MQTTFactory, Network
 from mqttd.net.gate import Gate
@@ -39,6 +41,7 @@ class ListenError(Exception):
         self.strerror = cause
 
 
+@implementer(IRunningListener)
 class Listener:
     """A listener; *network* is what all listeners of a broker share."""
 

@@ -1,0 +1,162 @@
+"""The clients that are connected: look at them, and end their connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mqttd.admin.http.call import Call
+from mqttd.admin.http.paging import page, page_of
+from mqttd.admin.http.problems import not_found
+from mqttd.admin.http.table import PAGING, Parameter, Role, Route
+from mqttd.wire.codes import ReasonCode
+
+if TYPE_CHECKING:
+    from mqttd.broker.connection import Connection
+
+CLIENT = {
+    "type": "object",
+    "required": ["client_id", "user", "address", "listener"],
+    "properties": {
+        "client_id": {"type": "string"},
+        "user": {"type": ["string", "null"]},
+        "address": {"type": "string"},
+        "port": {"type": "integer"},
+        "tls": {"type": "boolean"},
+        "listener": {"type": "string"},
+        "version": {"enum": [3, 4, 5], "description": "Protocol level."},
+        "bridge": {"type": "boolean"},
+        "keep_alive": {"type": "integer", "description": "Seconds; 0: none."},
+        "connected_for": {"type": "number", "description": "Seconds."},
+        "mount_point": {"type": "string"},
+        "session_expiry": {
+            "type": ["integer", "null"],
+            "description": "Seconds that the session outlives the connection; null: for ever.",
+        },
+        "subscriptions": {"type": "integer"},
+        "inflight": {"type": "integer"},
+        "queued": {"type": "integer"},
+        "dropped": {"type": "integer"},
+        "writable": {
+            "type": "boolean",
+            "description": "False while the client does not take what it is sent.",
+        },
+    },
+}
+
+FILTERS = (
+    Parameter(
+        "prefix", {"type": "string", "maxLength": 65535}, "Client ids that begin with this only."
+    ),
+    Parameter("user", {"type": "string", "maxLength": 65535}, "Clients of this user only."),
+    Parameter("address", {"type": "string", "maxLength": 64}, "Clients at this address only."),
+    Parameter("listener", {"type": "string", "maxLength": 1024}, "Clients of this listener only."),
+)
+
+
+async def show_all(call: Call) -> dict[str, Any]:
+    connections = call.daemon.broker.connections
+    return await page(
+        call,
+        connections,
+        lambda name: _shown(connections[name], call) if name in connections else None,
+        _filter(call),
+    )
+
+
+def show(call: Call) -> dict[str, Any]:
+    return _shown(find(call), call)
+
+
+def kick(call: Call) -> None:
+    find(call).disconnect(
+        ReasonCode.ADMINISTRATIVE_ACTION, "ended by an administrator", "administrative-action"
+    )
+
+
+def find(call: Call) -> Connection:
+    """The connection that the path names.
+
+    :raise Problem: 404.
+    """
+    name = call.path["client_id"]
+    connection: Connection | None = call.daemon.broker.connections.get(name)
+    if connection is None:
+        raise not_found("connected client", name)
+    return connection
+
+
+def _filter(call: Call) -> Any:
+    wanted = {name: call.query[name] for name in ("user", "address", "listener")}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    prefix = call.query["prefix"] or ""
+    connections = call.daemon.broker.connections
+
+    def fits(name: str) -> bool:
+        connection = connections.get(name)
+        if connection is None or not name.startswith(prefix):
+            return False
+        facts = _place(connection)
+        return all(facts[key] == value for key, value in wanted.items())
+
+    return fits if wanted or prefix else None
+
+
+def _place(connection: Connection) -> dict[str, Any]:
+    transport = connection.transport
+    return {
+        "user": connection.user_name,
+        "address": transport.peer.address,
+        "listener": transport.listener.name or transport.listener.endpoint,
+    }
+
+
+def _shown(connection: Connection, call: Call) -> dict[str, Any]:
+    session, peer = connection.session, connection.transport.peer
+    return {
+        "client_id": connection.client_id,
+        **_place(connection),
+        "port": peer.port,
+        "tls": peer.tls,
+        "version": connection.version,
+        "bridge": connection.is_bridge,
+        "keep_alive": connection.keep_alive,
+        "connected_for": round(call.daemon.broker.seconds() - connection.connected_at, 3),
+        "mount_point": connection.mount_point,
+        "session_expiry": session.expiry,
+        "subscriptions": len(session.subscriptions),
+        "inflight": len(session.inflight),
+        "queued": session.queued,
+        "dropped": session.dropped,
+        "writable": connection.writable,
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/clients",
+        Role.VIEWER,
+        show_all,
+        "Connected clients, by client id",
+        "clients",
+        query=PAGING + FILTERS,
+        answer=page_of(CLIENT),
+    ),
+    Route(
+        "GET",
+        "/clients/{client_id}",
+        Role.VIEWER,
+        show,
+        "One connected client",
+        "clients",
+        answer=CLIENT,
+    ),
+    Route(
+        "DELETE",
+        "/clients/{client_id}",
+        Role.OPERATOR,
+        kick,
+        "End a client's connection; its session stays as it asked",
+        "clients",
+    ),
+)

@@ -1,0 +1,102 @@
+"""The control socket: for its owner only, and for one daemon at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet import reactor, threads
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from mqttd.ctl.api import open_api
+from mqttd.service import MQTTBroker, StartError
+from mqttd.settings import BrokerSettings, HTTPSettings, ListenerSettings
+
+
+class OnSockets(TestCase):
+    def setUp(self) -> None:
+        # Short, since the path of a Unix socket must be.
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.path = os.path.join(self.folder, "run", "control.socket")
+
+    def start(self, path: str, mqtt: str = "mqtt", **more: Any) -> MQTTBroker:
+        listener = ListenerSettings(f"unix:{self.folder}/{mqtt}", allow_anonymous=True)
+        settings = BrokerSettings(
+            listeners=(listener,), http=HTTPSettings(socket=path), drain_timeout=2.0
+        )
+        broker = MQTTBroker(reactor, settings, **more)
+        broker.privilegedStartService()
+        broker.startService()
+        self.addCleanup(broker.stopService)
+        return broker
+
+    def ask(self, path: str) -> Deferred[Any]:
+        """What ``GET /node`` says on the socket *path*."""
+        return threads.deferToThread(lambda: open_api(path).get("node"))
+
+    async def test_a_command_is_answered(self) -> None:
+        broker = self.start(self.path)
+        node = await self.ask(self.path)
+        assert node["node"] == broker.broker.node
+
+    async def test_only_the_owner_may_open_it(self) -> None:
+        self.start(self.path)
+        assert stat.S_IMODE(os.stat(self.path).st_mode) == 0o600
+        assert stat.S_IMODE(os.stat(os.path.dirname(self.path)).st_mode) == 0o700
+
+    async def test_it_is_gone_in_the_end(self) -> None:
+        broker = self.start(self.path)
+        await broker.stopService()
+        assert not os.path.exists(self.path)
+        broker.startService()
+        assert (await self.ask(self.path))["clients"] == 0
+
+    async def test_what_a_crash_left_is_taken_away(self) -> None:
+        os.mkdir(os.path.dirname(self.path))
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(self.path)
+        self.start(self.path)
+        assert (await self.ask(self.path))["clients"] == 0
+
+    def refused(self, path: str) -> str:
+        """The text of the error when *path* is named."""
+        with pytest.raises(StartError) as caught:
+            self.start(path, "other")
+        # The ports that were open close in the next turn.
+        self.addCleanup(deferLater, reactor, 0)
+        return str(caught.value)
+
+    def test_another_daemons_is_not(self) -> None:
+        self.start(self.path)
+        assert "another daemon's" in self.refused(self.path)
+
+    def test_nor_is_a_file(self) -> None:
+        path = os.path.join(self.folder, "file")
+        with open(path, "w") as file:
+            file.write("precious")
+        assert "no socket" in self.refused(path)
+        with open(path) as file:
+            assert file.read() == "precious"
+
+    def test_a_path_that_is_too_long_is_told(self) -> None:
+        assert "too long" in self.refused(self.path + "x" * 100)
+
+    async def test_by_default_a_daemon_does_without_rather_than_fail(self) -> None:
+        first = self.start("", control_socket=self.path)
+        self.start("", "other", control_socket=self.path)
+        assert (await self.ask(self.path))["node"] == first.broker.node
+
+    def test_an_embedded_broker_has_none(self) -> None:
+        broker = self.start("")
+        assert not [name for name in os.listdir(self.folder) if "mqtt" not in name]
+        settings = evolve(broker.settings, http=HTTPSettings(socket="none"))
+        assert "http" in broker.take_over(settings).restart_needed

@@ -1,0 +1,171 @@
+"""``mqttctl`` against the API of a daemon that is a few lines long."""
+
+from __future__ import annotations
+
+import json
+import os
+import socketserver
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mqttd.ctl.__main__ import main
+from mqttd.ctl.output import clean
+from mqttd.paths import control_socket, find_control_socket
+
+CLIENT = {"client_id": "a/b\x1b[31m", "user": None, "address": "192.0.2.1", "queued": 3}
+
+
+class Daemon(socketserver.UnixStreamServer):
+    """Answers what a test says, and remembers what was asked."""
+
+    answers: dict[tuple[str, str], tuple[int, Any]]
+    asked: list[tuple[str, str, Any]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Daemon
+
+    def handle_any(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(length)) if length else None
+        self.server.asked.append((self.command, self.path, body))
+        status, answer = self.server.answers.get((self.command, self.path), (404, {"title": "?"}))
+        content = b"" if answer is None else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_DELETE = do_PUT = handle_any
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    # Short, since the path of a Unix socket must be.
+    with tempfile.TemporaryDirectory() as folder:
+        server = Daemon(os.path.join(folder, "s"), Handler)
+        server.answers, server.asked = {}, []
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def run(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setenv("MQTTD_SOCKET", str(daemon.server_address))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_table_for_people(daemon: Daemon, run: Any) -> None:
+    page = {"items": [CLIENT], "total": 1, "next": None}
+    daemon.answers["GET", "/api/v1/clients?limit=1000&prefix=a"] = (200, page)
+    code, out, _ = run("clients", "list", "--prefix", "a")
+    assert code == 0
+    title, row = out.splitlines()
+    assert title.split()[:3] == ["CLIENT", "ID", "USER"]
+    # Nothing that a client calls itself reaches the terminal as a command.
+    assert row.startswith(r"a/b\x1b[31m")
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--json", "clients", "list"), ("clients", "list", "--json")]
+)
+def test_json_for_scripts(daemon: Daemon, run: Any, arguments: tuple[str, ...]) -> None:
+    page = {"items": [CLIENT], "total": 1, "next": None}
+    daemon.answers["GET", "/api/v1/clients?limit=1000"] = (200, page)
+    code, out, _ = run(*arguments)
+    assert (code, json.loads(out)) == (0, [CLIENT])
+
+
+def test_all_pages_are_read(daemon: Daemon, run: Any) -> None:
+    first = {"items": [{"client_id": "a"}], "total": 2, "next": "a"}
+    last = {"items": [{"client_id": "b"}], "total": 2, "next": None}
+    daemon.answers["GET", "/api/v1/clients?limit=1000"] = (200, first)
+    daemon.answers["GET", "/api/v1/clients?limit=1000&after=a"] = (200, last)
+    _, out, _ = run("clients", "list", "--json")
+    assert [client["client_id"] for client in json.loads(out)] == ["a", "b"]
+
+
+def test_names_are_quoted_on_their_way(daemon: Daemon, run: Any) -> None:
+    daemon.answers["DELETE", "/api/v1/clients/a%2Fb%20c%3F"] = (204, None)
+    code, out, _ = run("clients", "kick", "a/b c?")
+    assert (code, out) == (0, "a/b c? was disconnected\n")
+
+
+def test_a_refusal_says_what_the_daemon_said(daemon: Daemon, run: Any) -> None:
+    problem = {"title": "Conflict", "detail": "The settings stay.", "errors": ["a: bad"]}
+    daemon.answers["POST", "/api/v1/reload"] = (409, problem)
+    assert run("reload") == (1, "", "mqttctl: The settings stay.\na: bad\n")
+
+
+def test_no_daemon_is_told_with_the_remedy(run: Any) -> None:
+    code, _, error = run("--socket", "/nonexistent/socket", "status")
+    assert code == 1
+    assert "/nonexistent/socket" in error
+    assert "is mqttd running?" in error
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("clients",), ("clients", "show"), ("status", "--wrong")]
+)
+def test_what_is_not_understood_is_2(run: Any, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments)[0] == 2
+
+
+def test_the_url_must_be_one(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "not a URL" in run("--url", "broker:8080", "status")[2]
+    assert "not a URL" in run("--url", "https://[", "status")[2]
+    monkeypatch.setenv("MQTTD_TOKEN", "secret")
+    assert "https only" in run("--url", "http://broker.example", "status")[2]
+
+
+def test_a_token_file_must_be_readable(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    code, _, error = run("--url", "https://b", "--token-file", str(file), "status")
+    assert (code, str(file) in error) == (1, True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_the_commands(run: Any, shell: str) -> None:
+    code, out, _ = run("completion", shell)
+    assert code == 0
+    assert "clients" in out
+
+
+def test_the_version_is_shown(run: Any) -> None:
+    assert run("--version")[1].startswith("mqttctl ")
+
+
+def test_control_characters_are_shown() -> None:
+    assert clean("a\r\nb\x1b[2J\u202ec é") == r"a\r\nb\x1b[2J\u202ec é"
+
+
+def test_the_socket_is_where_the_service_manager_says(tmp_path: Path) -> None:
+    environment = {"RUNTIME_DIRECTORY": f"{tmp_path}:/run/x"}
+    assert control_socket("/data", environment) == tmp_path / "control.socket"
+    assert find_control_socket(environment) == tmp_path / "control.socket"
+    assert control_socket("/data", {}) == Path("/data/control.socket")
