@@ -407,7 +407,7 @@ class IClient(Interface):
     listener_name: str = Attribute("Where it came in.")
     mount_point: str = Attribute("Put before the topics that it names.")
 
-    def subscribe(requests: list[Any]) -> Deferred[list[int]]:
+    def add_subscriptions(requests: list[Any]) -> Deferred[list[int]]:
         """Subscribe on the client's behalf to these ``SubscriptionRequest``, by its
         rights and limits; fires with a reason code for each."""
 

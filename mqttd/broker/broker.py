@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from socket import gethostname
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
@@ -27,14 +27,16 @@ from mqttd.broker.router import Router
 from mqttd.broker.sessions import SessionRegistry
 from mqttd.broker.timers import TimerWheel
 from mqttd.broker.wills import WillService
-from mqttd.interfaces import IAuthenticationMethod, IAuthorizer
-from mqttd.settings import BrokerSettings
+from mqttd.interfaces import Avatar, IAuthenticationMethod, IAuthorizer
+from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import MQTT5, ReasonCode
-from mqttd.wire.packets import Properties
+from mqttd.wire.packets import Properties, Will
 from mqttd.wire.serializer import passthrough_of
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
+    from mqttd.broker.inbox import Incoming
+    from mqttd.broker.inprocess import InProcessClient
 
 #: Seconds between sweeps for expired retained messages and for retries.
 SWEEP_INTERVAL = 1.0
@@ -132,6 +134,46 @@ class Broker:
             created_at=now,
         )
         return self.publisher.publish(message)
+
+    def client(
+        self,
+        client_id: str = "",
+        *,
+        principal: str | None = None,
+        superuser: bool = False,
+        claims: dict[str, Any] | None = None,
+        clean_start: bool = True,
+        session_expiry: int = 0,
+        will: Will | None = None,
+        listener: ListenerSettings | None = None,
+        on_message: Callable[[Incoming], Any] | None = None,
+    ) -> Deferred[InProcessClient]:
+        """A client inside the process; fires when it is connected.
+
+        :param client_id: "" for one that nobody else has.
+        :param principal: who the access rules take it for; None: anonymous.
+        :param superuser: pass every access rule.
+        :param claims: what an authorizer may look at.
+        :param session_expiry: seconds that the session outlives the client.
+        :param listener: bounds, mount point and session settings; by default those
+            of the broker, with topics open that begin with "$".
+        :param on_message: gets what comes by no subscription that the client has
+            made: what waited in a session of before.
+
+        Fails with ``inprocess.Refused``, as CONNECT would.
+        """
+        from mqttd.broker.inprocess import open_client
+
+        return open_client(
+            self,
+            client_id,
+            Avatar(principal, superuser, claims=claims or {}),
+            clean_start=clean_start,
+            session_expiry=session_expiry,
+            will=will,
+            listener=listener,
+            on_message=on_message,
+        )
 
     def drain(self) -> None:
         """Take leave of everyone: wills first, then DISCONNECT 0x8B.

@@ -172,7 +172,7 @@ class Connection:
         guard: Guard | None = getattr(self, "guard", None)
         return None if guard is None else guard.avatar.principal
 
-    def subscribe(self, requests: list[SubscriptionRequest]) -> Deferred[list[int]]:
+    def add_subscriptions(self, requests: list[SubscriptionRequest]) -> Deferred[list[int]]:
         """Subscribe on the client's behalf, as far as it may; a reason code for each."""
         return Deferred.fromCoroutine(hooked.subscribe_for(self, requests))
 

@@ -133,7 +133,7 @@ async def _connect(connection: Connection, packet: Connect) -> None:
         await _start_exchange(connection, packet, assigned, method)
     else:
         avatar = await _authenticate(connection, packet)
-        await _finish(connection, packet, assigned, avatar, None)
+        await finish(connection, packet, assigned, avatar, None)
 
 
 # --- what can be checked at once ----------------------------------------------
@@ -324,7 +324,7 @@ async def _step(connection: Connection, data: bytes | None) -> None:
     if packet is not None:
         # What CONNECT says of a user name was not proven; the principal was.
         connection.user_name = answer.avatar.principal
-        await _finish(connection, packet, assigned, answer.avatar, answer.data)
+        await finish(connection, packet, assigned, answer.avatar, answer.data)
     else:
         _reauthenticated(connection, answer)
 
@@ -404,7 +404,7 @@ def _reauthenticated(connection: Connection, answer: Accepted) -> None:
 # --- what then ----------------------------------------------------------------------
 
 
-async def _finish(
+async def finish(
     connection: Connection, packet: Connect, assigned: bool, avatar: Any, data: bytes | None
 ) -> None:
     """The client is who it says: will, session, CONNACK."""

@@ -534,7 +534,7 @@ def test_a_hook_can_subscribe_for_the_client_within_its_rights() -> None:
 
     def subscribe(client: Any) -> None:
         wanted = [SubscriptionRequest(name, 1) for name in ("hello", "secret", "a/#/b")]
-        client.subscribe(wanted).addCallback(results.append)
+        client.add_subscriptions(wanted).addCallback(results.append)
 
     virtual.broker.hooks.add("connected", subscribe)
     client = virtual.connect("x")
