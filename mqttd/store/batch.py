@@ -62,9 +62,28 @@ class Batch:
             if row is not None and sid_of(key) not in ended:
                 yield key, row
 
+    def shrinking(self) -> Batch:
+        """What takes things out, as a batch of its own."""
+        part = Batch()
+        part.ended = set(self.ended)
+        part.subscriptions = {k: None for k, each in self.subscriptions.items() if each is None}
+        part.incoming = {key: False for key, kept in self.incoming.items() if not kept}
+        part.rows = {key: None for key, row in self.rows.items() if row is None}
+        part.retained = {topic: None for topic, body in self.retained.items() if body is None}
+        return part
+
     def hides(self, sid: int, seq: int) -> bool:
         """Whether it deletes this row."""
         return sid in self.ended or self.rows.get(row_key(sid, seq), self) is None
+
+
+def call_all(callbacks: Iterable[Callable[[], None]]) -> None:
+    """Tell those who waited for a commit; one that raises is logged."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            log.failure("{callback} failed after a commit", callback=callback)
 
 
 class SessionIds:

@@ -23,7 +23,7 @@ from mqttd.interfaces import (
     StoredSession,
     StoredSubscription,
 )
-from mqttd.store.batch import Batch, BatchedStore
+from mqttd.store.batch import Batch, BatchedStore, call_all
 from mqttd.store.records import order_of, packet_id_of, seq_of, sid_of
 
 
@@ -159,8 +159,7 @@ class MemoryStore(BatchedStore):
         self.tables.apply(batch)
         self.tables.time, self.tables.wall = self.time(), self._wall_clock()
         self._ids.give_back(batch.ended)
-        for callback in batch.callbacks:
-            callback()
+        call_all(batch.callbacks)
 
     def committed(self, callback: Callable[[], None]) -> None:
         self._commit()

@@ -1,0 +1,265 @@
+"""The SQLite file: its tables, its versions, and how it is opened and judged.
+
+``sqlite`` opens the store with it, ``operations`` looks at files with it. What
+the tables hold is written by ``writing`` and read by ``reading``.
+
+Every start gives the store a new generation and puts it into the main file, and
+every commit touches the same page. So a write-ahead log that belongs to another
+file, or to this one at another time, shows by its generation: SQLite itself
+would mix the two.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+from mqttd.interfaces import StoreError
+from mqttd.settings import Durability
+
+Connection = sqlite3.Connection
+
+#: The file in the data directory.
+DATABASE = "mqttd.sqlite"
+
+#: "mqtd", in the header of the file: what it is a store of.
+APPLICATION_ID = 0x6D717464
+
+#: RETURNING is not used; UPDATE FROM came with this version.
+OLDEST_SQLITE = (3, 33, 0)
+
+_FIRST = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE session (
+    sid INTEGER PRIMARY KEY,
+    client_id TEXT NOT NULL,
+    principal TEXT,
+    mount_point TEXT NOT NULL,
+    listener TEXT NOT NULL,
+    expiry INTEGER,               -- seconds; NULL: for ever
+    created_at REAL NOT NULL,     -- this and all times: the store's, in seconds
+    ended_at REAL,                -- NULL: connected
+    will BLOB
+);
+CREATE TABLE subscription (
+    sid INTEGER NOT NULL,
+    filter TEXT NOT NULL,
+    options INTEGER NOT NULL,     -- as in SUBSCRIBE
+    identifier INTEGER NOT NULL,  -- 0: none
+    PRIMARY KEY (sid, filter)
+) WITHOUT ROWID;
+-- QoS 2 packet ids from clients: k = sid << 16 | packet id.
+CREATE TABLE incoming (k INTEGER PRIMARY KEY);
+CREATE TABLE message (mid INTEGER PRIMARY KEY, body BLOB NOT NULL);
+-- Rows of a message in queue beyond the first; most have none.
+CREATE TABLE extra (mid INTEGER PRIMARY KEY, rows INTEGER NOT NULL);
+-- k = sid << 39 | place in the queue.
+CREATE TABLE queue (
+    k INTEGER PRIMARY KEY,
+    mid INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    state INTEGER NOT NULL,       -- order << 20 | packet id << 4 | released, retain, QoS
+    identifiers TEXT,             -- subscription identifiers, blanks between
+    share TEXT                    -- filter of the shared subscription
+);
+CREATE TABLE retained (topic TEXT PRIMARY KEY, body BLOB NOT NULL);
+"""
+
+#: What leads from each version to the next; a new file goes through all of them.
+MIGRATIONS: list[str] = [_FIRST]
+
+_SYNCHRONOUS = {Durability.FULL: "FULL", Durability.NORMAL: "NORMAL", Durability.MEMORY: "OFF"}
+
+#: Pages of write-ahead log after which it is copied into the file.
+CHECKPOINT_PAGES = 4000
+
+
+def open_store(directory: str | Path, durability: Durability = Durability.FULL) -> Connection:
+    """The database in *directory*, made or brought to the present version.
+
+    Whoever calls holds the directory's lock. Raises ``StoreError``.
+    """
+    path = Path(directory) / DATABASE
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
+    try:
+        own = _generation_of_file(path)
+        connection = _connect(path)
+        try:
+            _prepare(connection, path, durability, own)
+        except BaseException:
+            connection.close()
+            raise
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(explain(error, path)) from error
+    return connection
+
+
+def _connect(path: Path, parameters: str = "", timeout: float = 5.0) -> Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path))}{parameters}",
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        uri=True,
+    )
+
+
+def open_to_read(path: Path) -> Connection:
+    """A second connection to a store that is open already, or to a copy of one."""
+    return _connect(path, "?mode=ro")
+
+
+def _prepare(
+    connection: Connection, path: Path, durability: Durability, own: tuple[str, int] | None
+) -> None:
+    if _is_empty(connection):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    else:
+        check_identity(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_PAGES * 4096}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -16384")
+    _check_pairing(connection, path, own)
+    migrate(connection)
+    _begin_generation(connection)
+    path.chmod(0o600)
+
+
+def _is_empty(connection: Connection) -> bool:
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return not count
+
+
+def check_identity(connection: Connection, path: Path) -> int:
+    """The version of the store in the file; ``StoreError`` if it is none of ours."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise StoreError(
+            f"{str(path)!r} is a database, but not a store of mqttd; move it away or name "
+            "another data directory"
+        )
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the store {str(path)!r} has version {version}, written by a newer mqttd; this one "
+            f"knows versions up to {len(MIGRATIONS)}: use the newer one, or restore a backup"
+        )
+    return int(version)
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables to the present version, one step after the other."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        # The header is part of the transaction.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script} PRAGMA application_id = {APPLICATION_ID}; "
+            f"PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+# --- generations ------------------------------------------------------------------
+
+
+def get_meta(connection: Connection, name: str, default: object = None) -> object:
+    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return default if found is None else found[0]
+
+
+def put_meta(connection: Connection, **values: object) -> None:
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+
+def _generation(connection: Connection) -> tuple[str, int]:
+    return str(get_meta(connection, "store", "")), int(str(get_meta(connection, "generation", 0)))
+
+
+def _begin_generation(connection: Connection) -> None:
+    store, generation = _generation(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    put_meta(connection, store=store or uuid.uuid4().hex, generation=generation + 1, closed=0)
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def end_generation(connection: Connection) -> None:
+    """Note that the store was closed properly."""
+    put_meta(connection, closed=1)
+
+
+def _generation_of_file(path: Path) -> tuple[str, int] | None:
+    """What the main file says by itself; None when that cannot be told.
+
+    Raises ``StoreError`` when its write-ahead log has been taken away: without
+    it the file is of an earlier time, if it is whole at all.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return None
+    try:
+        connection = _connect(path, "?mode=ro&immutable=1")
+        try:
+            generation = _generation(connection)
+            closed = bool(get_meta(connection, "closed", 0))
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return None
+    if not closed and generation[1] and not log_of(path).exists():
+        raise StoreError(
+            f"{str(log_of(path))!r} is missing, and the store was not closed properly: what was "
+            "acknowledged last is in that file; bring it back, or restore a backup, or accept "
+            "the loss with: mqttctl store check --repair"
+        )
+    return generation
+
+
+def _check_pairing(connection: Connection, path: Path, own: tuple[str, int] | None) -> None:
+    if own is None:
+        return
+    store, generation = _generation(connection)
+    # One generation more: the last start was cut short before it was in the file.
+    if store != own[0] or generation not in (own[1], own[1] + 1):
+        raise StoreError(
+            f"{str(log_of(path))!r} does not belong to {path.name!r}: one of them was copied "
+            "from elsewhere or from another time; move the log away, or restore a backup"
+        )
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a database."""
+    return path.with_name(path.name + "-wal")
+
+
+# --- errors -----------------------------------------------------------------------
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_TEXTS = {
+    sqlite3.SQLITE_FULL: "the disk is full; make room",
+    sqlite3.SQLITE_IOERR: "reading or writing failed; look at the disk and at its limits",
+    sqlite3.SQLITE_READONLY: "it may not be written; see to its owner and mode",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see to the directory's owner and mode",
+    sqlite3.SQLITE_PERM: "access is denied; see to its owner and mode",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked",
+}
+
+
+def explain(error: BaseException | None, path: Path) -> str:
+    """What is wrong with the store at *path*, and what to do."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in _DAMAGED:
+        return (
+            f"the store {str(path)!r} is damaged ({error}): mqttctl store check tells what is, "
+            "mqttctl store restore brings a backup back"
+        )
+    text = _TEXTS.get(code & 0xFF) if code is not None else None
+    if text is None:
+        return f"the store {str(path)!r}: {error}"
+    return f"the store {str(path)!r}: {text} ({error})"

@@ -1,0 +1,319 @@
+"""The store on disk: one SQLite file, written by a thread of its own.
+
+The service makes it and gives it to the broker. Here is the reactor's half:
+batches, when they are handed over, who waits for them, and what is done when
+the disk fails. ``writing`` and ``reading`` do the work on the threads, ``schema``
+knows the file.
+
+One batch is with the writer at a time. What turns of the reactor add meanwhile
+gathers in the next one, which goes when the writer is back: the slower the disk
+and the more to write, the larger the batch. Batches change hands only between
+turns, so what one turn adds is in one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mqttd.interfaces import IStore, StoreContents, StoredRow, StoreError
+from mqttd.settings import Durability, StoreSettings
+from mqttd.store.batch import Batch, BatchedStore, call_all
+from mqttd.store.directory import DirectoryLock
+from mqttd.store.file import StoreFile
+from mqttd.store.reading import Pages, restore
+from mqttd.store.schema import DATABASE, explain, open_store
+
+log = Logger()
+
+#: Seconds between attempts to write what could not be written: from, to.
+RETRY_FIRST, RETRY_LAST = 0.2, 10.0
+
+#: Seconds without a commit after which one is made to note the time, so that
+#: after a crash it is known until when connections lasted.
+HEARTBEAT = 60.0
+
+#: Seconds that changes wait with ``durability = "memory"``, where nobody waits for them.
+LAZY_INTERVAL = 0.5
+
+
+@implementer(IStore)
+class SQLiteStore(BatchedStore):
+    """Keeps everything in one directory, which it locks."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        directory: str | Path,
+        settings: StoreSettings | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*reactor*: ``callLater`` and ``callFromThread`` are used."""
+        super().__init__(wall_clock, seconds)
+        settings = StoreSettings() if settings is None else settings
+        self._reactor = reactor
+        self.path = Path(directory) / DATABASE
+        self._durability = settings.durability
+        self._is_lazy = settings.durability is Durability.MEMORY
+        self._interval = settings.commit_interval
+        if self._is_lazy:
+            self._interval = max(self._interval, LAZY_INTERVAL)
+        self._lock = DirectoryLock(directory)
+        self._file: StoreFile | None = None
+        #: What the writer has, or what it could not write.
+        self._written: Batch | None = None
+        self._is_writing = False
+        self._turn: Any = None
+        self._heartbeat: Any = None
+        self._retry_after = RETRY_FIRST
+        self._stopping: Deferred[None] | None = None
+        #: Commits so far.
+        self.commits = 0
+
+    # --- start and stop -----------------------------------------------------------
+
+    def start(self) -> StoreContents:
+        self._lock.take()
+        try:
+            contents = self._open()
+        except BaseException:
+            self._close()
+            raise
+        self._stopping = None
+        self._expect_heartbeat()
+        return contents
+
+    def _open(self) -> StoreContents:
+        began = self._seconds()
+        connection = open_store(self.path.parent, self._durability)
+        try:
+            self._file = StoreFile(connection, self.path, self._reactor.callFromThread)
+        except sqlite3.Error as error:
+            connection.close()
+            raise StoreError(explain(error, self.path)) from error
+        facts = self._file.facts
+        alive_until = self.time()
+        if facts.time:
+            alive_until = min(facts.time + HEARTBEAT, self._go_on_from(facts.time, facts.wall))
+        for sid in facts.sids:
+            self._ids.note(sid)
+        self._next_mid = facts.last_mid + 1
+        log.info(
+            "The store {path} is open with {sessions} sessions, after {seconds:.2f} s",
+            path=str(self.path),
+            sessions=len(facts.sids),
+            seconds=self._seconds() - began,
+        )
+        return restore(connection, self.path, alive_until)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._file is not None and self._stopping is None
+
+    @property
+    def _opened(self) -> StoreFile:
+        assert self._file is not None, "the store is not open"
+        return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lock.release()
+
+    def stop(self) -> Deferred[None]:
+        if self._stopping is not None or self._file is None:
+            return succeed(None)
+        self._stopping = Deferred()
+        self._cancel_calls()
+        if not self._is_writing:
+            self._write_last()
+        return self._stopping
+
+    def _cancel_calls(self) -> None:
+        for call in (self._turn, self._heartbeat):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._heartbeat = None
+
+    def _write_last(self) -> None:
+        """The writer is free: give it what is left, and let the threads end."""
+        batches = [batch for batch in (self._written, self._take_batch()) if batch is not None]
+        clocks = self.time(), self._wall_clock()
+        self._opened.end(batches, clocks, lambda result: self._ended(result, batches))
+
+    def _ended(self, result: object, batches: list[Batch]) -> None:
+        waiting = [callback for batch in batches for callback in batch.callbacks]
+        if isinstance(result, Failure):
+            log.error(
+                "{problem}; what was not acknowledged yet is lost: {waiting} acknowledgements",
+                problem=explain(result.value, self.path),
+                waiting=len(waiting),
+            )
+        else:
+            call_all(waiting)
+        self._close()
+        stopped = self._stopping
+        assert stopped is not None
+        stopped.callback(None)
+
+    def _expect_heartbeat(self) -> None:
+        self._heartbeat = self._reactor.callLater(HEARTBEAT, self._beat, self.commits)
+
+    def _beat(self, commits: int) -> None:
+        if self.commits == commits:
+            self._added()
+        self._expect_heartbeat()
+
+    # --- commits ------------------------------------------------------------------
+
+    @property
+    def backlog(self) -> int:
+        return self._batch.size + (self._written.size if self._written is not None else 0)
+
+    def _began(self) -> None:
+        if self._written is None and self._turn is None and self._is_open:
+            self._turn = self._reactor.callLater(self._interval, self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Between turns, and the writer is free: give it all there is."""
+        self._turn = None
+        if self._has_begun:
+            self._written = self._take_batch()
+            self._write()
+
+    def _write(self, shrinking: list[Batch] | None = None) -> None:
+        batch, file = self._written, self._opened
+        assert batch is not None
+        clocks = self.time(), self._wall_clock()
+        self._is_writing = True
+        if shrinking is None:
+            file.writer.submit(lambda: file.write(batch, *clocks), self._done)
+        else:
+            file.writer.submit(lambda: file.write_again(batch, shrinking, *clocks), self._done)
+
+    def _done(self, result: object) -> None:
+        self._is_writing = False
+        if isinstance(result, Failure):
+            self._failed(result)
+            return
+        batch, self._written = self._written, None
+        assert batch is not None
+        self.commits += 1
+        self._retry_after = RETRY_FIRST
+        if self.problem is not None:
+            log.info("The store {path} is written again", path=str(self.path))
+            self._tell_problem(None)
+        self._ids.give_back(batch.ended)
+        call_all(batch.callbacks)
+        if self._stopping is not None:
+            self._write_last()
+        elif self._has_begun:
+            self._began_again()
+        else:
+            self._tidy()
+
+    def _began_again(self) -> None:
+        """There is more already. Between turns, since nothing else is on the stack."""
+        if self._interval:
+            self._began()
+        else:
+            self._hand_over()
+
+    def _tidy(self) -> None:
+        """Nothing to write: give space back, which goes on while there is any."""
+        file = self._opened
+        if file.has_free_pages:
+            file.writer.submit(file.give_back, lambda result: self._tidied())
+
+    def _tidied(self) -> None:
+        if self._is_open and self._written is None and not self._has_begun:
+            self._tidy()
+
+    # --- faults -------------------------------------------------------------------
+
+    def _failed(self, failure: Failure) -> None:
+        problem = explain(failure.value, self.path)
+        if problem != self.problem:
+            log.error("{problem}. Nothing is acknowledged until it is mended", problem=problem)
+        self._tell_problem(problem)
+        if self._stopping is not None:
+            self._write_last()
+            return
+        delay, self._retry_after = self._retry_after, min(2 * self._retry_after, RETRY_LAST)
+        self._turn = self._reactor.callLater(delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self._turn = None
+        assert self._written is not None
+        # What takes things out may fit where more does not, and make room.
+        self._write([self._written.shrinking(), self._batch.shrinking()])
+
+    # --- questions ----------------------------------------------------------------
+
+    def committed(self, callback: Callable[[], None]) -> None:
+        if self._is_lazy:
+            callback()
+        elif self._has_begun:
+            self._batch.callbacks.append(callback)
+        elif self._written is not None:
+            self._written.callbacks.append(callback)
+        else:
+            callback()
+
+    def read(self, sid: int, after: int, limit: int) -> Deferred[list[StoredRow]]:
+        return self._read(sid, lambda pages: pages.read(sid, after, limit))
+
+    def read_sent(self, sid: int) -> Deferred[list[StoredRow]]:
+        return self._read(sid, lambda pages: pages.read_sent(sid))
+
+    def _read(
+        self, sid: int, question: Callable[[Pages], list[StoredRow]]
+    ) -> Deferred[list[StoredRow]]:
+        if not self._is_open:
+            return fail(StoreError("the store is closed"))
+        answer: Deferred[list[StoredRow]] = Deferred()
+        batch = self._batch if self._has_begun else self._written
+        if batch is None or self.problem is not None:
+            self._ask(sid, question, answer)
+        else:
+            batch.callbacks.append(lambda: self._ask(sid, question, answer))
+            if self._turn is not None:
+                self._turn.reset(0)  # nobody should wait for an interval to read
+        return answer
+
+    def _ask(
+        self,
+        sid: int,
+        question: Callable[[Pages], list[StoredRow]],
+        answer: Deferred[list[StoredRow]],
+    ) -> None:
+        if not self._is_open:
+            answer.errback(StoreError("the store is closed"))
+            return
+
+        def answered(result: Any) -> None:
+            if isinstance(result, Failure):
+                answer.errback(StoreError(explain(result.value, self.path)))
+            else:
+                answer.callback(self._as_of_now(sid, result))
+
+        file = self._opened
+        file.reader.submit(lambda: question(file.pages), answered)
+
+    def _as_of_now(self, sid: int, rows: list[StoredRow]) -> list[StoredRow]:
+        """*rows* without those that were deleted since they were read."""
+        for batch in (self._written, self._batch):
+            if batch is not None:
+                rows = [row for row in rows if not batch.hides(sid, row.seq)]
+        return rows
