@@ -134,7 +134,11 @@ class Parser(BodyParser):
         ``skip_to``. Empty while a packet is pending in parts.
         """
         if self._waiting or self._needed != 1:
-            return b"", 0
+            held = len(self._buffer) - self._offset
+            if held + self._waiting < self._needed or self._failure is not None:
+                return b"", 0
+            self._gather(held)
+            self._needed = 1
         return self._buffer, self._offset
 
     def skip_to(self, offset: int) -> None:

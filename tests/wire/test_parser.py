@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mqttd.wire.codes import ReasonCode
 from mqttd.wire.errors import ProtocolViolation
-from mqttd.wire.packets import Connect, Packet, Publish, Pubrel, Will
+from mqttd.wire.packets import Connect, Packet, Pingreq, Publish, Pubrel, Will
 from mqttd.wire.parser import Parser
 from mqttd.wire.properties import passthrough_of
 from mqttd.wire.serializer import serialize
@@ -519,3 +519,20 @@ def test_passthrough_of_a_will_leaves_out_its_delay() -> None:
     assert packet.will is not None
     assert packet.will.passthrough == compile_wire('26 "b" "1" 26 "a" "2" 01 01')
     assert packet.will.properties["will_delay_interval"] == 5
+
+
+def test_the_window_shows_a_packet_that_came_in_pieces_once_it_is_whole() -> None:
+    parser = connected()
+    frame = serialize(Publish("t", b"x" * 500), parser.version)
+    parser.feed(frame + frame[:100])
+    assert isinstance(parser.next_packet(), Publish)
+    assert parser.next_packet() is None
+    parser.feed(frame[100:200])
+    assert parser.window() == (b"", 0)
+    parser.feed(frame[200:] + b"\xc0")
+    data, start = parser.window()
+    assert data[start:] == frame + b"\xc0"
+    parser.skip_to(start + len(frame))
+    parser.feed(b"\0")
+    assert parser.next_packet() == Pingreq()
+    assert parser.pending == 0
