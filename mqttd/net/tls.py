@@ -29,6 +29,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mqttd.interfaces import Peer
+from mqttd.net.gathered_tls import GatheredTLS
 from mqttd.settings import ClientCertificate, Identity, TLSSettings
 
 #: For TLS 1.2: forward secrecy and authenticated encryption only.
@@ -60,7 +61,7 @@ class TLSFactory(TLSMemoryBIOFactory):
     """Puts TLS around the protocols of a factory."""
 
     # Its default gathers small writes for a turn; ours come gathered.
-    protocol = TLSMemoryBIOProtocol
+    protocol = GatheredTLS
     noisy = False
 
 

@@ -1,0 +1,153 @@
+"""TLS with the records of a read handed on in one piece: against OpenSSL in memory."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from mqttd.net.gathered_tls import RECORD
+from mqttd.net.tls import ServerTLS, TLSFactory
+from mqttd.settings import TLSSettings
+from tests.certificates import Authority
+
+
+class Listening(Protocol):
+    """Notes what it gets, and answers each piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.reason: Failure | None = None
+        self.abort_at = b""
+        self.transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.pieces.append(data)
+        if data == self.abort_at:
+            self.transport.abortConnection()
+        else:
+            self.transport.write(b"got it")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.reason = reason
+
+
+class Line:
+    """A client of the standard library, and the server's end."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = Authority()
+        certificate = authority.issue("localhost").write(folder / "server.pem")
+        server = ServerTLS(TLSSettings(certificate=certificate))
+        inner = ServerFactory.forProtocol(Listening)
+        factory = TLSFactory(server, False, inner, Clock())
+        protocol = factory.buildProtocol(None)
+        self.transport: Any = StringTransport()
+        protocol.makeConnection(self.transport)
+        self.server = protocol
+        self.listening: Any = protocol.wrappedProtocol
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cadata=authority.pem.decode())
+        self.client = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def carry(self) -> None:
+        """What waits goes over, in one read each way."""
+        data = self.outgoing.read()
+        if data:
+            self.server.dataReceived(data)
+        self.incoming.write(self.transport.value())
+        self.transport.clear()
+
+    def ending(self) -> Failure:
+        """How the connection ends, which it must."""
+        assert self.transport.disconnecting
+        self.server.connectionLost(Failure(ConnectionDone()))
+        reason: Failure = self.listening.reason
+        return reason
+
+    def shake_hands(self) -> None:
+        for _ in range(3):
+            try:
+                self.client.do_handshake()
+            except ssl.SSLWantReadError:
+                self.carry()
+            else:
+                self.carry()
+                return
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    line = Line(tmp_path)
+    line.shake_hands()
+    return line
+
+
+def test_the_server_says_nothing_before_the_client_has(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    assert line.transport.value() == b""
+    assert line.listening.transport is line.server
+    line.shake_hands()
+    assert line.client.version() == "TLSv1.3"
+
+
+def test_the_records_of_a_read_come_in_one_piece_and_get_one_answer(line: Line) -> None:
+    for number in range(10):
+        line.client.write(b"record %d;" % number)
+    line.carry()
+    assert line.listening.pieces == [b"".join(b"record %d;" % number for number in range(10))]
+    assert line.client.read(100) == b"got it"
+    with pytest.raises(ssl.SSLWantReadError):
+        line.client.read(100)
+
+
+def test_more_than_is_asked_for_at_once(line: Line) -> None:
+    data = bytes(range(256)) * (RECORD // 64)
+    line.client.write(data)
+    line.carry()
+    assert b"".join(line.listening.pieces) == data
+
+
+def test_what_came_before_the_end_is_handed_on_before_it(line: Line) -> None:
+    line.client.write(b"last words")
+    with pytest.raises(ssl.SSLWantReadError):
+        line.client.unwrap()
+    line.carry()
+    assert line.listening.pieces == [b"last words"]
+    assert line.ending().check(ConnectionDone)
+
+
+def test_what_came_before_a_broken_record_is_handed_on(line: Line) -> None:
+    line.client.write(b"good")
+    good = line.outgoing.read()
+    line.client.write(b"spoilt")
+    bad = bytearray(line.outgoing.read())
+    bad[-1] ^= 1
+    line.server.dataReceived(good + bytes(bad))
+    assert line.listening.pieces == [b"good"]
+    assert not line.ending().check(ConnectionDone)
+
+
+def test_nothing_is_handed_on_after_an_abort(line: Line) -> None:
+    line.listening.abort_at = b"enough"
+    line.client.write(b"enough")
+    line.carry()
+    line.client.write(b"more")
+    line.server.dataReceived(line.outgoing.read())
+    assert line.listening.pieces == [b"enough"]
+
+
+def test_half_a_record_waits_for_the_rest(line: Line) -> None:
+    line.client.write(b"in two parts")
+    data = line.outgoing.read()
+    line.server.dataReceived(data[:10])
+    assert line.listening.pieces == []
+    line.server.dataReceived(data[10:])
+    assert line.listening.pieces == [b"in two parts"]
