@@ -96,26 +96,46 @@ class Flusher:
 class Outbound(Protocol):
     """The output of one connection; the transport's producer."""
 
+    # Slots, and not a dict: on a busy port Python does not share the dicts' keys,
+    # and 600 bytes more are needed for each connection. What few connections ever
+    # set has its default in the class, and then goes into a dict after all.
+    __slots__ = (
+        "_frames",
+        "_holding",
+        "_pauses",
+        "_room",
+        "_waiting",
+        "connected",
+        "connection",
+        "factory",
+        "listener",
+        "pacer",
+        "transport",
+        "writable",
+    )
+
     factory: MQTTFactory
     listener: ListenerSettings
     connection: Connection
     # Twisted's interfaces for it are many and partial.
     transport: Any
 
-    writable = True
-    #: The limits on what goes out; None for none.
-    pacer: Limiter | None = None
-    #: Bytes that may gather before ``write`` takes a closer look.
-    _room = TRANSPORT_BUFFER
-    _holding = 0
-    _waiting = 0
-    _pauses = 0
     _pace_call: IDelayedCall | None = None
     _stall_timer: Timer | None = None
     _full_since = 0.0
 
     def __init__(self) -> None:
+        self.connected = 0
+        self.transport = None
+        self.writable = True
+        #: The limits on what goes out; None for none.
+        self.pacer: Limiter | None = None
+        #: Bytes that may gather before ``write`` takes a closer look.
+        self._room = TRANSPORT_BUFFER
         self._frames: list[bytes] = []
+        self._waiting = 0
+        self._holding = 0
+        self._pauses = 0
 
     def start_output(self, limits: ConnectionLimits) -> None:
         """The transport is there."""

@@ -43,7 +43,6 @@ from mqttd.wire.parser import Parser
 if TYPE_CHECKING:
     from mqttd.broker.timers import Timer
     from mqttd.net.factory import MQTTFactory
-    from mqttd.settings import ListenerSettings
 
 log = Logger()
 
@@ -61,19 +60,21 @@ MOST_DROPPED = 16 * 1024 * 1024
 class MQTTProtocol(Outbound):
     """One connection of a listener."""
 
-    #: The limits on what comes in; None for none.
-    limiter: Limiter | None = None
+    __slots__ = (
+        "_fast",
+        "_processing",
+        "_reading",
+        "_silence",
+        "_timer",
+        "last_seen",
+        "limiter",
+        "parser",
+        "peer",
+    )
+
     #: Seconds from accept until the protocol was made: those of a PROXY header.
     waited = 0.0
-    #: When something came last; the time of pauses is added.
-    last_seen = 0.0
     _paused_at = 0.0
-    _reading = True
-    _processing = False
-    _fast = False
-    #: Seconds without a packet after which the client counts as dead; 0: never.
-    _silence = 0.0
-    _timer: Timer | None = None
     _rate_call: IDelayedCall | None = None
     _rate_until = 0.0
     _dropped = 0
@@ -82,7 +83,18 @@ class MQTTProtocol(Outbound):
         super().__init__()
         self.factory = factory
         self.peer = peer
-        self.listener: ListenerSettings = factory.settings
+        self.listener = factory.settings
+        #: The limits on what comes in; None for none.
+        self.limiter: Limiter | None = None
+        #: When something came last; the time of pauses is added.
+        self.last_seen = 0.0
+        #: Seconds without a packet after which the client counts as dead; 0:
+        #: never; less: it has yet to be accepted.
+        self._silence = -1.0
+        self._timer: Timer | None = None
+        self._reading = True
+        self._processing = False
+        self._fast = False
         protocol = self.listener.protocol
         self.parser = Parser(
             protocol.maximum_packet_size,
@@ -104,8 +116,7 @@ class MQTTProtocol(Outbound):
         self.limiter = self.factory.limits.for_connection(limits, self.peer.address)
         self.connection = Connection(broker, self)
         self.last_seen = broker.seconds()
-        timeout = limits.connect_timeout - self.waited
-        self._timer = broker.wheel.call_later(timeout, self._connect_timed_out)
+        self._watch(limits.connect_timeout - self.waited)
         self.start_output(limits)
 
     def _set_options(self) -> None:
@@ -306,11 +317,14 @@ class MQTTProtocol(Outbound):
     def accepted(
         self, version: int, keep_alive: float, maximum_packet_size: int, user: str | None
     ) -> None:
-        self._set_timer(None)
         self.limiter = self.factory.limits.join_user(self.limiter, user)
         self._choose_lane()
         self._silence = keep_alive
-        self._watch(min(keep_alive or LOOK_INTERVAL, LOOK_INTERVAL))
+        delay = min(keep_alive or LOOK_INTERVAL, LOOK_INTERVAL)
+        # The timer of the deadline for CONNECT goes on, unless it comes too late.
+        if self._timer is None or self._timer.due > self.factory.broker.seconds() + delay:
+            self._set_timer(None)
+            self._watch(delay)
 
     def close(self) -> None:
         if self._pauses & CLOSING:
@@ -344,9 +358,6 @@ class MQTTProtocol(Outbound):
             self._timer.cancel()
         self._timer = timer
 
-    def _connect_timed_out(self) -> None:
-        self.connection.connect_timed_out()
-
     def _watch(self, delay: float, waiting: int = -1) -> None:
         """Look after *delay*; *waiting*: output that the client should have taken."""
         # The function and not the method: one object less for each idle connection.
@@ -354,6 +365,9 @@ class MQTTProtocol(Outbound):
 
     def _look(self, waiting: int) -> None:
         """Is the client still there? Its packets say so, or its socket."""
+        if self._silence < 0:
+            self.connection.connect_timed_out()
+            return
         if self._pauses:
             self._look_at_paused(waiting)
             return
