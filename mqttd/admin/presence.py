@@ -4,7 +4,7 @@ It observes the broker's connections and publishes in the next turn of the
 reactor, so that neither CONNECT nor the end of a connection waits for those who
 listen, and what a listener's end causes does not happen inside another's.
 Nothing is kept of a client but an event that waits for its turn, and of those a
-bounded number.
+bounded number; nothing at all while nobody listens.
 """
 
 from __future__ import annotations
@@ -73,19 +73,21 @@ class Presence:
     def _note(self, connection: Connection, event: str, **fields: Any) -> None:
         if not self._broker.settings.presence:
             return
+        client_id = connection.client_id
+        topic = f"{self._system.prefix}clients/{level_of(client_id)}/{event}"
+        if not self._broker.router.may_lead(topic):
+            return  # to write what nobody reads took a tenth of a short connection
         if len(self._waiting) >= MAXIMUM_WAITING:
             metrics = self._broker.metrics
             metrics.dropped["presence"] += 1
             metrics.system_dropped["presence"] += 1
             return
-        client_id = connection.client_id
         everything = {
             "clientid": client_id,
             "username": connection.user_name,
             **fields,
             "ts": int(self._wall_clock()),
         }
-        topic = f"{self._system.prefix}clients/{level_of(client_id)}/{event}"
         self._waiting.append((topic, json.dumps(everything).encode()))
         if self._call is None:
             self._call = self._broker.clock.callLater(0, self._publish)

@@ -396,6 +396,10 @@ class FilterTree(_Tree[V]):
 
     __slots__ = ()
 
+    def has_first(self, level: str) -> bool:
+        """Whether a filter begins with this very *level*."""
+        return self._root.children.get(level) is not None
+
     def matching(self, topic: str) -> list[V]:
         """The values whose filters match *topic*.
 

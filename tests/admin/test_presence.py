@@ -160,12 +160,34 @@ def test_listeners_that_are_cut_for_being_slow_do_not_pile_up(watch: Make) -> No
 def test_what_waits_at_stop_is_said_and_leaves_no_call(watch: Make) -> None:
     watched = watch(sys_interval=0)
     client = watched.connect("x", keep_alive=0)
+    client.subscribe(CLIENTS + "#")
     clock = watched.virtual.clock
     waiting = len(clock.getDelayedCalls())
     hooks = watched.broker.hooks
     hooks.tell(hooks.connected, watched.broker.connections[client.client_id])
     assert len(clock.getDelayedCalls()) == waiting + 1
-    said = watched.broker.metrics.system_unrouted
+    said = watched.broker.metrics.system_sent[0]
     watched.admin.stop()
+    assert watched.broker.metrics.system_sent[0] == said + 1
+    watched.advance()
     assert len(clock.getDelayedCalls()) == waiting
-    assert watched.broker.metrics.system_unrouted == said + 1
+
+
+def test_events_that_nobody_listens_for_are_not_made(watch: Make) -> None:
+    watched = watch(sys_interval=0)
+    watched.connect("other").subscribe("#")
+    before = watched.broker.metrics.messages_unrouted
+    watched.connect("x").drop()
+    watched.advance()
+    assert watched.broker.metrics.messages_unrouted == before
+    assert watched.broker.router.plan_count == 0
+
+
+@pytest.mark.parametrize("wanted", ["x/connected", "+/connected", "#"])
+def test_any_filter_that_matches_is_a_listener(watch: Make, wanted: str) -> None:
+    watched = watch(sys_interval=0)
+    client = watched.connect("listener")
+    client.subscribe(CLIENTS + wanted)
+    watched.connect("x")
+    watched.advance()
+    assert len(events(client)) == 1
