@@ -207,7 +207,7 @@ def test_a_client_that_sends_no_connect_is_cut() -> None:
     assert broker.broker.metrics.refused["connect-timeout"] == 1
 
 
-def test_one_byte_per_second_does_not_stretch_the_deadline() -> None:
+def test_item5_one_byte_per_second_does_not_stretch_the_deadline() -> None:
     """Catalogue 5: slowloris before CONNECT."""
     broker = broker_with(connect_timeout=10)
     client = broker.open()
