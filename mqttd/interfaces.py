@@ -36,6 +36,8 @@ class Peer:
     #: Server name of the TLS handshake.
     server_name: str | None = None
     tls: bool = False
+    #: Headers of the WebSocket request by lower-case name; None without WebSocket.
+    headers: dict[str, str] | None = None
 
 
 class ITransport(Interface):

@@ -61,6 +61,7 @@ __all__ = [
     "StoreBackend",
     "StoreSettings",
     "TLSSettings",
+    "WebSocketSettings",
 ]
 
 
@@ -361,6 +362,33 @@ class TLSSettings:
             )
 
 
+def _is_origin(text: str) -> bool:
+    scheme, separator, host = text.partition("://")
+    return text == "*" or bool(scheme and separator and host and "/" not in host)
+
+
+@frozen
+class WebSocketSettings:
+    """MQTT over WebSocket on one listener."""
+
+    #: Path of the URL that clients ask for.
+    path: str = field(
+        default="/mqtt",
+        validator=check(
+            'a path such as "/mqtt"', lambda x: isinstance(x, str) and x.startswith("/")
+        ),
+        metadata={"allowed": 'a path such as "/mqtt"'},
+    )
+    #: Origins whose pages may connect besides those of the same host; "*" for any.
+    origins: tuple[str, ...] = texts(
+        (), 'a list of origins such as "https://app.example", or "*"', _is_origin
+    )
+    #: Networks (CIDR) of proxies whose X-Forwarded-For is believed.
+    trusted_proxies: tuple[str, ...] = texts(
+        (), 'a list of networks, such as "10.0.0.0/8"', _is_network
+    )
+
+
 @frozen
 class ListenerSettings:
     """One listening endpoint."""
@@ -383,6 +411,14 @@ class ListenerSettings:
     tls: TLSSettings | None = field(
         default=None,
         validator=check("a TLSSettings or None", lambda x: x is None or isinstance(x, TLSSettings)),
+    )
+    #: Speak MQTT over WebSocket here.
+    websocket: WebSocketSettings | None = field(
+        default=None,
+        validator=check(
+            "a WebSocketSettings or None",
+            lambda x: x is None or isinstance(x, WebSocketSettings),
+        ),
     )
     #: Expect a PROXY protocol header, version 1 or 2, before anything else.
     proxy_protocol: bool = flag(False)

@@ -21,6 +21,7 @@ PROGRAMS = {
     "mosquitto_sub": "apt-get install mosquitto-clients",
     "node": "apt-get install nodejs",
     "npm": "apt-get install npm",
+    "chromium": "apt-get install chromium",
 }
 
 #: Where MQTT.js is looked for, besides node_modules in the checkout.

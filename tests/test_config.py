@@ -29,6 +29,7 @@ from mqttd.settings import (
     BrokerSettings,
     ClientCertificate,
     ConnectionLimits,
+    HTTPSettings,
     Identity,
     ListenerSettings,
     Overflow,
@@ -39,6 +40,7 @@ from mqttd.settings import (
     SettingError,
     SharedLimits,
     TLSSettings,
+    WebSocketSettings,
 )
 
 ETC = Path(__file__).parent.parent / "etc"
@@ -402,13 +404,14 @@ def test_uncommented_the_example_file_says_the_defaults() -> None:
             "tcp:1883:interface=127.0.0.1",
             allow_anonymous=True,
             tls=TLSSettings(certificate="/etc/mqttd/server.pem"),
+            websocket=WebSocketSettings(),
         ),
     )
 
 
 def test_the_example_file_has_every_setting() -> None:
     tls = TLSSettings(certificate="/etc/mqttd/server.pem")
-    listener = ListenerSettings("tcp:1883", tls=tls)
+    listener = ListenerSettings("tcp:1883", tls=tls, websocket=WebSocketSettings())
     complete = render_settings(BrokerSettings(listeners=(listener,)))
 
     def keys(text: str) -> set[tuple[str, str]]:
@@ -450,6 +453,8 @@ def test_every_setting_is_obeyed_somewhere() -> None:
             ConnectionLimits,
             SharedLimits,
             TLSSettings,
+            WebSocketSettings,
+            HTTPSettings,
         )
         for field in attrs.fields(group)
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import Attribute, fields, fields_dict
 
-from mqttd.config.structure import FLAT_TABLES, LISTENER_PARTS, PARTS
+from mqttd.config.structure import FLAT_TABLES, LISTENER_OPTIONS, LISTENER_PARTS, PARTS
 from mqttd.config.values import format_duration, format_rate, format_size
 from mqttd.fields import Rate, Unit
 from mqttd.settings import BrokerSettings, ListenerSettings
@@ -35,11 +35,12 @@ def _document(settings: BrokerSettings) -> Iterator[str]:
 def _listener(listener: ListenerSettings, settings: BrokerSettings) -> Iterator[str]:
     """A listener, and of its parts what differs from those for all."""
     yield "[[listener]]"
-    inner = (*LISTENER_PARTS, "tls")
+    inner = (*LISTENER_PARTS, *LISTENER_OPTIONS)
     yield from _lines(listener, {f.name: f.name for f in fields(type(listener))}, inner)
     yield ""
-    if listener.tls is not None:
-        yield from _table("listener.tls", listener.tls)
+    for option in LISTENER_OPTIONS:
+        if getattr(listener, option) is not None:
+            yield from _table(f"listener.{option}", getattr(listener, option))
     for part in LISTENER_PARTS:
         own, common = getattr(listener, part), getattr(settings, part)
         changed = [

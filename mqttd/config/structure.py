@@ -20,7 +20,14 @@ from cattrs import Converter
 from mqttd.config.errors import Problem
 from mqttd.config.values import parse_duration, parse_rate, parse_size
 from mqttd.fields import Unit
-from mqttd.settings import BrokerSettings, ListenerSettings, Rate, SettingError, TLSSettings
+from mqttd.settings import (
+    BrokerSettings,
+    ListenerSettings,
+    Rate,
+    SettingError,
+    TLSSettings,
+    WebSocketSettings,
+)
 
 Path = tuple[str | int, ...]
 
@@ -50,6 +57,9 @@ FLAT_TABLES: dict[str, dict[str, str]] = {
 
 #: The parts that a listener overrides.
 LISTENER_PARTS = ("protocol", "session", "limits")
+
+#: The parts that a listener may have: without the table it does without.
+LISTENER_OPTIONS: dict[str, Any] = {"tls": TLSSettings, "websocket": WebSocketSettings}
 
 
 resolve_types(BrokerSettings)
@@ -101,7 +111,8 @@ class Reader:
         self, table: dict[str, Any], index: int, settings: BrokerSettings
     ) -> ListenerSettings | None:
         path: Path = ("listener", index)
-        own = {key: value for key, value in table.items() if key not in (*LISTENER_PARTS, "tls")}
+        inner = (*LISTENER_PARTS, *LISTENER_OPTIONS)
+        own = {key: value for key, value in table.items() if key not in inner}
         names = {name: name for name in fields_dict(ListenerSettings)}
         values = self._fields(own, ListenerSettings, path, names)
         for name in LISTENER_PARTS:
@@ -110,10 +121,11 @@ class Reader:
             if name in table:
                 override = self._fields(table[name], type(base), (*path, name))
                 values[name] = self._make(type(base), override, (*path, name), base) or base
-        if "tls" in table:
-            tls = self._fields(table["tls"], TLSSettings, (*path, "tls"))
-            if isinstance(table["tls"], dict):
-                values["tls"] = self._make(TLSSettings, tls, (*path, "tls"))
+        for name, kind in LISTENER_OPTIONS.items():
+            if name in table:
+                option = self._fields(table[name], kind, (*path, name))
+                if isinstance(table[name], dict):
+                    values[name] = self._make(kind, option, (*path, name))
         if "endpoint" not in own:
             self._problem((*path, "endpoint"), ': missing; for instance endpoint = "tcp:1883"')
         if "endpoint" not in values:

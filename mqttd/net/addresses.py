@@ -33,6 +33,11 @@ def _parsed(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+def is_address(host: str) -> bool:
+    """Whether *host* is an IP address."""
+    return _parsed(host) is not None
+
+
 class Networks:
     """A list of networks in CIDR notation."""
 

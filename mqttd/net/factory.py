@@ -52,13 +52,19 @@ class MQTTFactory(ServerFactory):
         """*protocol* is connected and knows its peer."""
         self.protocols.add(protocol)
         self.broker.metrics.connections_accepted += 1
-        address = protocol.peer.address
-        self._addresses[address] = self._addresses.get(address, 0) + 1
+        self.arrived(protocol.peer.address)
 
     def lost(self, protocol: MQTTProtocol) -> None:
         """*protocol* is not connected any more."""
         self.protocols.discard(protocol)
-        address = protocol.peer.address
+        self.left(protocol.peer.address)
+
+    def arrived(self, address: str) -> None:
+        """One more connection is from *address*."""
+        self._addresses[address] = self._addresses.get(address, 0) + 1
+
+    def left(self, address: str) -> None:
+        """One less is."""
         left = self._addresses.get(address, 0) - 1
         if left > 0:
             self._addresses[address] = left

@@ -22,6 +22,7 @@ from mqttd.settings import ListenerSettings
 
 if TYPE_CHECKING:
     from mqttd.net.factory import MQTTFactory
+    from mqttd.net.websocket import WebSocket
 
 
 log = Logger()
@@ -46,8 +47,8 @@ class Gate(Factory):
         self.factory = factory
         self.inner = inner
         self.broker = factory.broker
-        #: Connections whose PROXY header is not complete.
-        self.waiting: set[ProxyProtocol] = set()
+        #: Connections whose PROXY header or WebSocket request is not complete.
+        self.waiting: set[ProxyProtocol | WebSocket] = set()
         #: The port in front, once there is one.
         self.port: Any = None
         self._bucket: TokenBucket | None = None
@@ -77,7 +78,7 @@ class Gate(Factory):
 
     @property
     def connections(self) -> int:
-        """Those inside, and those whose PROXY header is not complete."""
+        """Those inside, and those that wait before it."""
         return len(self.factory.protocols) + len(self.waiting)
 
     def logPrefix(self) -> str:
@@ -156,7 +157,7 @@ class Gate(Factory):
             self._call = None
 
     def abort_waiting(self) -> None:
-        """Cut the connections whose PROXY header is not complete."""
+        """Cut the connections that wait: clients they are not yet."""
         for protocol in list(self.waiting):
             protocol.abort()
 

@@ -142,14 +142,26 @@ class Listener:
 
     def _inside(self, settings: ListenerSettings) -> IProtocolFactory:
         """Our factory, with TLS around it if the settings say so."""
+        inside = self._protocols(settings)
         if settings.tls is None:
             self._tls = None
-            return self.factory
+            return inside
         if self._tls is not None:
             self._tls.reload(settings.tls)
-            return self._switch.inner
-        self._tls = ServerTLS(settings.tls)
-        return TLSFactory(self._tls, False, self.factory, self._reactor)
+        else:
+            self._tls = ServerTLS(settings.tls)
+        return TLSFactory(self._tls, False, inside, self._reactor)
+
+    def _protocols(self, settings: ListenerSettings) -> IProtocolFactory:
+        """Our factory, with WebSocket around it if the settings say so."""
+        if settings.websocket is None:
+            return self.factory
+        try:
+            from mqttd.net.websocket import WebSocketFactory
+        except ImportError as error:
+            remedy = "WebSocket needs wsproto: pip install 'txmqttd[websocket]'"
+            raise ListenError(settings.endpoint, remedy) from error
+        return WebSocketFactory(self.factory, self._gate, settings.websocket)
 
     def _put_gate_before(self) -> None:
         """Make the gate the first factory that the port asks.

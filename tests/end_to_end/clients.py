@@ -46,6 +46,8 @@ class Target:
     #: PEM files of the client's own certificate.
     certificate: str = ""
     key: str = ""
+    #: Path of MQTT over WebSocket, where that is spoken.
+    websocket: str = ""
     user_name: str | None = None
     password: str | None = None
 
@@ -156,7 +158,8 @@ def hang_up(stream: Any) -> None:
     if stream is not None:
         # It may be closed already.
         with suppress(OSError):
-            stream.shutdown(socket.SHUT_RDWR)
+            # paho keeps its WebSocket's socket to itself.
+            getattr(stream, "_socket", stream).shutdown(socket.SHUT_RDWR)
 
 
 def fields_of(will: Will) -> dict[str, Any]:

@@ -23,7 +23,7 @@ function properties(packet) {
 }
 
 function open(options) {
-  if (options.path) {
+  if (options.path && !options.protocol) {
     return new mqtt.MqttClient(() => net.connect(options.path), options);
   }
   return mqtt.connect(options);

@@ -101,6 +101,10 @@ class MQTTjsClient(Client):
             options |= {"properties": properties, "autoAssignTopicAlias": True}
         if target.path:
             options |= {"path": target.path}
+        elif target.websocket:
+            protocol = "wss" if target.authority else "ws"
+            options |= {"protocol": protocol, "host": "127.0.0.1", "port": target.port}
+            options |= {"path": target.websocket}
         elif target.authority:
             options |= {"protocol": "mqtts", "host": "127.0.0.1", "port": target.port}
         else:

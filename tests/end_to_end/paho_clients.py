@@ -65,13 +65,15 @@ class PahoClient(Client):
             client_id,
             clean_session=None if version == 5 else not keep,
             protocol=MQTTProtocolVersion(version),
-            transport="unix" if target.path else "tcp",
+            transport="unix" if target.path else "websockets" if target.websocket else "tcp",
             reconnect_on_failure=False,
         )
         library.on_connect = self._connected
         library.on_subscribe = lambda *arguments: self._answers.put(arguments[3])
         library.on_message = self._message
         library.on_disconnect = lambda *arguments: self.disconnected.put(arguments[3])
+        if target.websocket:
+            library.ws_set_options(path=target.websocket)
         if target.user_name is not None:
             library.username_pw_set(target.user_name, target.password)
         if target.authority:
