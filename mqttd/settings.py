@@ -185,7 +185,8 @@ class ProtocolSettings:
     allow_mqtt31: bool = flag(True)
     allow_mqtt311: bool = flag(True)
     allow_mqtt5: bool = flag(True)
-    #: Take the user name as the client id.
+    #: Take the user name (of the certificate, if that names the user) as the client
+    #: id; a client without one is refused.
     user_name_as_client_id: bool = flag(False)
     denied_publish: DeniedPublish = choice(DeniedPublish.ACKNOWLEDGE)
     #: Say why in reason strings, when the client wants to know.

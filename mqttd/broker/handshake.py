@@ -172,12 +172,15 @@ def _client_id(connection: Connection, packet: Connect) -> tuple[str, bool]:
     """The client identifier, and whether the server assigned it."""
     settings = connection.transport.listener.protocol
     client_id = packet.client_id
-    if settings.user_name_as_client_id and packet.user_name:
-        client_id = packet.user_name
+    if settings.user_name_as_client_id:
+        client_id = connection.transport.peer.certificate_user or packet.user_name or ""
+        if not client_id:
+            text = "a user name is needed, which is the client identifier here"
+            raise Refused(ReasonCode.NOT_AUTHORIZED, text, "client-id")
     if client_id:
         if len(client_id.encode()) > settings.maximum_client_id_length:
             raise _bad_client_id("the client identifier is too long")
-        return client_id, False  # [MQTT-3.1.3-5] [MQTT311-3.1.3-5] and any other
+        return client_id, not packet.client_id  # [MQTT-3.1.3-5] [MQTT311-3.1.3-5] and any other
     # [MQTT311-3.1.3-8] [MQTT311-3.1.3-9] [MQTT-3.1.3-8]
     if not settings.zero_length_client_id or packet.version == MQTT31:
         raise _bad_client_id("a client identifier is needed")

@@ -10,7 +10,7 @@ from attrs import evolve
 from mqttd.interfaces import PUBLISH
 from mqttd.settings import BrokerSettings, ProtocolSettings, RetainedSettings
 from mqttd.testing import VirtualBroker
-from mqttd.wire.codes import ReasonCode
+from mqttd.wire.codes import ConnectReturnCode, ReasonCode
 from mqttd.wire.packets import Disconnect, Publish, Suback, Subscribe, SubscriptionRequest
 from tests.broker.doubles import Rules
 from tests.broker.harness import BareBroker, settings_with
@@ -58,6 +58,33 @@ def test_sessions_of_3_1_1_end_after_their_expiry(expiry: int | None, left: bool
 def test_assigned_client_ids_begin_as_told() -> None:
     bare = broker_with(assigned_client_id_prefix="site-")
     assert bare.connect("").client_id.startswith("site-")
+    bare.stop()
+
+
+def test_user_names_may_be_the_client_ids() -> None:
+    bare = broker_with(user_name_as_client_id=True)
+    bare.connect("whatever", user_name="alice")
+    bare.connect("", 4, user_name="bob")
+    unnamed = bare.connect("", user_name="carol")
+    assert unnamed.connack is not None
+    assert unnamed.connack.properties["assigned_client_identifier"] == "carol"
+    bare.connect("x", user_name="other", certificate_user="dora")
+    assert set(bare.broker.connections) == {"alice", "bob", "carol", "dora"}
+    bare.stop()
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_without_a_user_name_nobody_chooses_the_client_id_then(version: int) -> None:
+    bare = broker_with(user_name_as_client_id=True)
+    alice = bare.connect("alice", user_name="alice")
+    thief = bare.connect("alice", version)
+    thief.expect_closed()
+    assert thief.connack is not None
+    assert thief.connack.reason in (
+        ReasonCode.NOT_AUTHORIZED,
+        ConnectReturnCode.NOT_AUTHORIZED,
+    )
+    assert not alice.closed
     bare.stop()
 
 
