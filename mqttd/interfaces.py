@@ -192,6 +192,32 @@ class IAuthorizer(Interface):
         """
 
 
+@frozen
+class Decision:
+    """What was decided about an access request, and by whom."""
+
+    allowed: bool
+    #: The rule or backend: 'rule 3 "devices" of /etc/mqttd/acl.toml'.
+    by: str
+
+
+class IRuleSource(Interface):
+    """One of those that an authorizer asks in turn; the first that decides, decides."""
+
+    name: str = Attribute("What logs and explanations call it.")
+    checks: frozenset[str] = Attribute("The actions it may have an opinion on.")
+
+    def start() -> None:
+        """Open what it needs; called before the first question."""
+
+    def stop() -> None:
+        """Close it."""
+
+    def decide(request: AccessRequest) -> Any:
+        """A ``Decision``, or None: no opinion. Or a Deferred of one, for what must be
+        looked up; a failure refuses."""
+
+
 # --- what is kept ------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from zope.interface import implementer
 
 from mqttd import __version__
 from mqttd.access import make_portal
+from mqttd.access.authorizer import AccessControl
+from mqttd.access.build import change
 from mqttd.admin import Admin
 from mqttd.admin.http import ControlError, HTTPControl
 from mqttd.broker.broker import Broker
@@ -56,6 +58,8 @@ CHANGEABLE = frozenset(
         "presence",
         "share_sessions",
         "drain_timeout",
+        "authorization",
+        "access",
         "log_level",
         "log_levels",
         "hooks",
@@ -104,7 +108,8 @@ class MQTTBroker(Service):
     ) -> None:
         """
         :param checkers: who may connect by name; any of twisted.cred's.
-        :param authorizer: what they may do; by default everything.
+        :param authorizer: what they may do; by default what the rules of
+            ``settings.authorization`` say, and everything without any.
         :param methods: methods of enhanced authentication.
         :param reload: gives the settings anew; with it SIGHUP means reload.
         :param control_socket: path of the control socket when the settings name none.
@@ -112,6 +117,8 @@ class MQTTBroker(Service):
         self.reactor = self.clock = reactor
         self.settings = settings
         self._checkers = tuple(checkers)
+        if authorizer is not None and settings.authorization:
+            raise ValueError("give either an authorizer or settings.authorization, not both")
         self._authorizer = authorizer
         self._methods = tuple(methods)
         self._reload = reload
@@ -130,13 +137,19 @@ class MQTTBroker(Service):
 
     def _make_broker(self) -> None:
         clock = self.reactor
+        # A real reactor's own time is the wall clock, which may jump.
+        seconds = clock.seconds if isinstance(clock, Clock) else time.monotonic
+        #: The rules of the settings; None where a program has an authorizer of its own.
+        self.access: AccessControl | None = None
+        if self._authorizer is None:
+            self.access = AccessControl(clock, seconds)
+            change(self.access, self.settings.access, self.settings.authorization)
         self.broker = Broker(
             self.settings,
             clock,
-            # A real reactor's own time is the wall clock, which may jump.
-            seconds=clock.seconds if isinstance(clock, Clock) else time.monotonic,
+            seconds=seconds,
             portal=make_portal(self._checkers) if self._checkers else None,
-            authorizer=self._authorizer,
+            authorizer=self._authorizer or self.access,
             methods=self._methods,
         )
         #: What its listeners share: buckets, and the gathering of output.
@@ -171,6 +184,8 @@ class MQTTBroker(Service):
         raise_file_limit()
         if self._stopped:
             self._make_broker()
+        if self.access is not None:
+            self.access.start()
         self.broker.start()
         self.admin.start()
         self._bound, self._stopped = True, False
@@ -212,6 +227,8 @@ class MQTTBroker(Service):
         self.control.stop()
         self.admin.stop()
         self.broker.stop()
+        if self.access is not None:
+            self.access.stop()
         self._bound, self._stopped = False, True
         if self.running:
             # An endpoint that failed later than at once: nobody is there to
@@ -245,6 +262,8 @@ class MQTTBroker(Service):
         await self.control.stop()
         self.admin.stop()
         self.broker.stop()
+        if self.access is not None:
+            self.access.stop()
         self.listeners.clear()
         self._retired.clear()
         self._bound, self._stopped = False, True
@@ -286,7 +305,12 @@ class MQTTBroker(Service):
             for f in fields(BrokerSettings)
             if getattr(settings, f.name) != getattr(self.settings, f.name)
         }
+        rules, rule_errors = self._change_rules(settings)
         now = {name: value for name, value in different.items() if name in CHANGEABLE}
+        if rule_errors:
+            # The old rules stay in force, wherever they came from.
+            now.pop("authorization", None)
+            now.pop("access", None)
         later = tuple(name for name in different if name not in CHANGEABLE)
         self.settings = self.broker.settings = evolve(self.settings, **now)
         if "sys_interval" in now:
@@ -296,7 +320,20 @@ class MQTTBroker(Service):
         self.network.limits.change(self.settings.shared_limits)
         now.pop("listeners", None)
         changed, errors = self._change_listeners()
-        return Reloaded((*now, *changed), later, errors)
+        return Reloaded((*now, *changed, *rules), later, (*rule_errors, *errors))
+
+    def _change_rules(self, settings: BrokerSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Read the access rules again; what they do not allow any more ends."""
+        if self.access is None:
+            wrong = "authorization: the program's own authorizer decides"
+            return (), (wrong,) * bool(settings.authorization)
+        try:
+            if not change(self.access, settings.access, settings.authorization):
+                return (), ()
+        except ConfigError as error:
+            return (), tuple(error.lines())
+        self.broker.rules_changed()
+        return ("access rules",), ()
 
     def _change_listeners(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Open, change and close listeners; what was done, and what went wrong."""

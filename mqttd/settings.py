@@ -37,9 +37,11 @@ from mqttd.fields import (
     texts,
     whole_seconds,
 )
+from mqttd.settings_access import AccessSettings, RuleSourceSettings
 
 __all__ = [
     "LOG_LEVELS",
+    "AccessSettings",
     "AuthenticationSettings",
     "BrokerSettings",
     "ClientCertificate",
@@ -54,6 +56,7 @@ __all__ = [
     "ProtocolSettings",
     "Rate",
     "RetainedSettings",
+    "RuleSourceSettings",
     "SessionSettings",
     "SettingError",
     "SharedLimits",
@@ -447,6 +450,10 @@ class ListenerSettings:
             raise SettingError("protocol.dollar_topics", True, "false with a mount_point")
 
 
+def _are_rule_sources(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(x, RuleSourceSettings) for x in value)
+
+
 def _are_listeners(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(x, ListenerSettings) for x in value)
 
@@ -511,6 +518,12 @@ class BrokerSettings:
     limits: ConnectionLimits = part(ConnectionLimits)
     shared_limits: SharedLimits = part(SharedLimits)
     authentication: AuthenticationSettings = part(AuthenticationSettings)
+    #: Who is asked what a client may do, in this order; without any, everyone may
+    #: do everything.
+    authorization: tuple[RuleSourceSettings, ...] = field(
+        default=(), validator=check("a tuple of RuleSourceSettings", _are_rule_sources)
+    )
+    access: AccessSettings = part(AccessSettings)
     hooks: HookSettings = part(HookSettings)
     http: HTTPSettings = part(HTTPSettings)
     #: "text" or "json".

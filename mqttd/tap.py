@@ -20,6 +20,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 import mqttd
+from mqttd.access.build import make_sources
 from mqttd.config import (
     ConfigError,
     Problem,
@@ -77,6 +78,7 @@ class Options(usage.Options, AuthOptionMixin):
             self.settings = self.load()
             self._check_endpoints()
             self.checkers = make_checkers(self)
+            make_sources(self.settings.authorization)
             if self["check-config"]:
                 self._check_certificates()
         except ConfigError as error:

@@ -26,6 +26,7 @@ from mqttd.config.values import (
     parse_size,
 )
 from mqttd.settings import (
+    AccessSettings,
     BrokerSettings,
     ClientCertificate,
     ConnectionLimits,
@@ -42,6 +43,7 @@ from mqttd.settings import (
     TLSSettings,
     WebSocketSettings,
 )
+from mqttd.settings_access import RULE_SOURCES, ClaimsSettings, RuleFileSettings
 
 ETC = Path(__file__).parent.parent / "etc"
 
@@ -167,7 +169,7 @@ def test_all_errors_are_told_at_once_one_a_line() -> None:
         'mqttd.toml: limits.inbound_messages = "10KiB/s": must be a rate such as '
         '"100/s burst 500", or "unlimited"',
         "mqttd.toml: foo: unknown; known here: broker, log, protocol, session, retained, store, "
-        "limits, shared_limits, authentication, hooks, http, listener",
+        "limits, shared_limits, authentication, access, hooks, http, authorization, listener",
         "mqttd.toml: listener[1].limits.maximum_connections = -1: must be a whole number of at "
         "least 0",
         'mqttd.toml: listener[1].endpoint: missing; for instance endpoint = "tcp:1883"',
@@ -398,7 +400,7 @@ def test_as_it_stands_the_example_file_changes_nothing() -> None:
 
 def test_uncommented_the_example_file_says_the_defaults() -> None:
     settings = parse_settings(uncommented())
-    assert attrs.evolve(settings, listeners=()) == BrokerSettings()
+    assert attrs.evolve(settings, listeners=(), authorization=()) == BrokerSettings()
     assert settings.listeners == (
         ListenerSettings(
             "tcp:1883:interface=127.0.0.1",
@@ -412,7 +414,8 @@ def test_uncommented_the_example_file_says_the_defaults() -> None:
 def test_the_example_file_has_every_setting() -> None:
     tls = TLSSettings(certificate="/etc/mqttd/server.pem")
     listener = ListenerSettings("tcp:1883", tls=tls, websocket=WebSocketSettings())
-    complete = render_settings(BrokerSettings(listeners=(listener,)))
+    sources = (RuleFileSettings(path="a"), ClaimsSettings())
+    complete = render_settings(BrokerSettings(listeners=(listener,), authorization=sources))
 
     def keys(text: str) -> set[tuple[str, str]]:
         found, table = set(), ""
@@ -439,7 +442,8 @@ def test_every_setting_is_obeyed_somewhere() -> None:
     files = [
         path
         for path in (ETC.parent / "mqttd").rglob("*.py")
-        if path.name not in ("settings.py", "fields.py") and path.parent.name != "config"
+        if path.name not in ("settings.py", "settings_access.py", "fields.py")
+        and path.parent.name != "config"
     ]
     code = "\n".join(path.read_text() for path in files)
     names = {
@@ -455,6 +459,8 @@ def test_every_setting_is_obeyed_somewhere() -> None:
             TLSSettings,
             WebSocketSettings,
             HTTPSettings,
+            AccessSettings,
+            *RULE_SOURCES.values(),
         )
         for field in attrs.fields(group)
     }
@@ -492,6 +498,12 @@ def test_what_is_in_force_can_be_read_again() -> None:
         maximum_queued_messages = 5
         [[listener]]
         endpoint = "unix:/a"
+        [[authorization]]
+        type = "mosquitto"
+        path = "/etc/mosquitto/acl"
+        [[authorization]]
+        type = "claims"
+        shadow = true
     """
     settings = parse_settings(text)
     assert settings.session.priorities == {"alarm/#": 200, "a.b": 1}

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import Attribute, fields, fields_dict
 
-from mqttd.config.structure import FLAT_TABLES, LISTENER_OPTIONS, LISTENER_PARTS, PARTS
+from mqttd.config.structure import FLAT_TABLES, LISTENER_OPTIONS, LISTENER_PARTS, PARTS, TYPED
 from mqttd.config.values import format_duration, format_rate, format_size
 from mqttd.fields import Rate, Unit
 from mqttd.settings import BrokerSettings, ListenerSettings
@@ -28,6 +28,12 @@ def _document(settings: BrokerSettings) -> Iterator[str]:
         yield from _table(table, settings, names)
     for part in PARTS:
         yield from _table(part, getattr(settings, part))
+    for name in TYPED:
+        for each in getattr(settings, name):
+            yield f"[[{name}]]"
+            yield f"type = {_toml(each.TYPE)}"
+            yield from _lines(each, {f.name: f.name for f in fields(type(each))})
+            yield ""
     for listener in settings.listeners:
         yield from _listener(listener, settings)
 

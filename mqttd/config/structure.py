@@ -28,6 +28,7 @@ from mqttd.settings import (
     TLSSettings,
     WebSocketSettings,
 )
+from mqttd.settings_access import RULE_SOURCES
 
 Path = tuple[str | int, ...]
 
@@ -40,13 +41,18 @@ PARTS = (
     "limits",
     "shared_limits",
     "authentication",
+    "access",
     "hooks",
     "http",
 )
 
+#: The tables of which there is one for each of several, of one type each: the
+#: name, which is the field's too -> the types.
+TYPED: dict[str, Mapping[str, type]] = {"authorization": RULE_SOURCES}
+
 _LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("log_"))
 _BROKER = tuple(
-    name for name in fields_dict(BrokerSettings) if name not in (*PARTS, *_LOG, "listeners")
+    name for name in fields_dict(BrokerSettings) if name not in (*PARTS, *_LOG, *TYPED, "listeners")
 )
 
 #: The tables that hold fields of ``BrokerSettings`` itself: key -> field.
@@ -81,31 +87,54 @@ class Reader:
         Means nothing if there are ``problems``.
         """
         values: dict[str, Any] = {}
-        known = [*FLAT_TABLES, *PARTS, "listener"]
+        known = [*FLAT_TABLES, *PARTS, *TYPED, "listener"]
         for key, table in document.items():
             if key in FLAT_TABLES:
                 values |= self._fields(table, BrokerSettings, (key,), FLAT_TABLES[key])
             elif key in PARTS:
                 kind = fields_dict(BrokerSettings)[key].type
                 values[key] = self._make(kind, self._fields(table, kind, (key,)), (key,))
+            elif key in TYPED:
+                values[key] = self._typed(document, key, TYPED[key])
             elif key != "listener":
                 self._unknown(key, known, (key,))
         values = {key: value for key, value in values.items() if value is not None}
         settings = self._make(BrokerSettings, values, ()) or BrokerSettings()
-        tables = self._listener_tables(document.get("listener", []))
+        tables = self._tables(document, "listener")
         listeners = [self._listener(table, i, settings) for i, table in enumerate(tables)]
         said = ["allow_anonymous" in table for table in tables]
         made = tuple(listener for listener in listeners if listener is not None)
         self._distinct(made)
         return evolve(settings, listeners=made), said
 
-    # --- listeners ----------------------------------------------------------
-
-    def _listener_tables(self, value: object) -> list[dict[str, Any]]:
+    def _tables(self, document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+        value = document.get(name, [])
         if isinstance(value, list) and all(isinstance(table, dict) for table in value):
             return value
-        self._problem(("listener",), ": must be written as [[listener]], once for each")
+        self._problem((name,), f": must be written as [[{name}]], once for each")
         return []
+
+    # --- tables of a type -----------------------------------------------------
+
+    def _typed(
+        self, document: Mapping[str, Any], name: str, kinds: Mapping[str, type]
+    ) -> tuple[Any, ...]:
+        tables = self._tables(document, name)
+        made = [self._one_of(table, (name, index), kinds) for index, table in enumerate(tables)]
+        return tuple(each for each in made if each is not None)
+
+    def _one_of(self, table: dict[str, Any], path: Path, kinds: Mapping[str, type]) -> Any:
+        kind = table.get("type")
+        if not isinstance(kind, str) or kind not in kinds:
+            known = ", ".join(f'"{each}"' for each in kinds)
+            self._problem((*path, "type"), f" = {_shown(kind)}: must be one of {known}")
+            return None
+        rest = {key: value for key, value in table.items() if key != "type"}
+        before = len(self.problems)
+        values = self._fields(rest, kinds[kind], path)
+        return None if len(self.problems) > before else self._make(kinds[kind], values, path)
+
+    # --- listeners ----------------------------------------------------------
 
     def _listener(
         self, table: dict[str, Any], index: int, settings: BrokerSettings

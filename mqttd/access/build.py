@@ -1,0 +1,130 @@
+"""From the settings of ``[[authorization]]`` to sources of rules.
+
+The service calls it when it begins and at each reload, and ``--check-config`` to see
+that files can be read. Files are read here, so that one that is wrong is told
+before anything has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from mqttd.access.authorizer import AccessControl
+from mqttd.access.listed import listed_rules
+from mqttd.access.mosquitto_acl import load_mosquitto
+from mqttd.access.patterns import claim_of
+from mqttd.access.rule_file import load_rules
+from mqttd.access.rules import ACTIONS
+from mqttd.config.errors import ConfigError, Problem
+from mqttd.interfaces import AccessRequest, Decision, IRuleSource
+from mqttd.settings import AccessSettings
+from mqttd.settings_access import (
+    ClaimsSettings,
+    MosquittoFileSettings,
+    RuleFileSettings,
+    RuleSourceSettings,
+)
+
+
+@implementer(IRuleSource)
+class FileSource:
+    """Rules that were read from a file."""
+
+    def __init__(self, name: str, rules: Any) -> None:
+        self.name = name
+        self.rules = rules
+        self.checks: frozenset[str] = rules.checks
+        self.decide: Callable[[AccessRequest], Decision | None] = rules.decide
+
+    def start(self) -> None:
+        """A file is read already."""
+
+    def stop(self) -> None:
+        """And closed."""
+
+
+@implementer(IRuleSource)
+class ClaimsSource:
+    """Rules in a claim of the client's own."""
+
+    checks = ACTIONS
+
+    def __init__(self, name: str, claim: str) -> None:
+        self.name = name
+        self._claim = claim
+
+    def start(self) -> None:
+        """The claims come with the client."""
+
+    def stop(self) -> None:
+        """And go with it."""
+
+    def decide(self, request: AccessRequest) -> Decision | None:
+        said = claim_of(request, self._claim)
+        if said is None:
+            return None
+        try:
+            rules = listed_rules(said, self.name)
+        except ValueError as error:
+            return Decision(False, f"{self.name} cannot be used: {error}")
+        return rules.decide(request)
+
+
+def _rule_file(settings: RuleFileSettings) -> FileSource:
+    return FileSource(settings.name or settings.path, load_rules(settings.path))
+
+
+def _mosquitto(settings: MosquittoFileSettings) -> FileSource:
+    return FileSource(settings.name or settings.path, load_mosquitto(settings.path))
+
+
+def _claims(settings: ClaimsSettings) -> ClaimsSource:
+    return ClaimsSource(settings.name or f"claim {settings.claim!r}", settings.claim)
+
+
+_MAKERS: Mapping[type[RuleSourceSettings], Callable[[Any], IRuleSource]] = {
+    RuleFileSettings: _rule_file,
+    MosquittoFileSettings: _mosquitto,
+    ClaimsSettings: _claims,
+}
+
+Sources = tuple[tuple[IRuleSource, ...], tuple[IRuleSource, ...]]
+
+
+def make_sources(settings: Iterable[RuleSourceSettings]) -> Sources:
+    """The sources in force, and those in shadow.
+
+    :raise ConfigError: with everything that is wrong with their files.
+    """
+    made: list[tuple[bool, IRuleSource]] = []
+    problems: list[Problem] = []
+    for index, each in enumerate(settings):
+        try:
+            made.append((each.shadow, _MAKERS[type(each)](each)))
+        except ConfigError as error:
+            problems += [Problem(("authorization", index), f": {x}") for x in error.lines()]
+    if problems:
+        raise ConfigError("mqttd", problems)
+    return (
+        tuple(source for shadow, source in made if not shadow),
+        tuple(source for shadow, source in made if shadow),
+    )
+
+
+def change(
+    control: AccessControl, access: AccessSettings, settings: Iterable[RuleSourceSettings]
+) -> bool:
+    """Read all files and put their rules in force; False when there are none.
+
+    :raise ConfigError: when one cannot be used; nothing has changed then.
+    """
+    sources, shadow = make_sources(settings)
+    control.time_to_live = access.decision_lifetime
+    control.cache_size = access.decisions
+    if not (sources or shadow or control.sources or control.shadow):
+        return False
+    control.replace(sources, shadow)
+    return True
