@@ -167,7 +167,7 @@ class MQTTProtocol(Outbound):
         parser, connection = self.parser, self.connection
         flusher = self.factory.flusher
         self._processing = True
-        flusher.enter()
+        flusher.chunks += 1
         try:
             while not self._pauses:
                 if self._fast and fast_lane.take(connection, parser):
@@ -182,8 +182,11 @@ class MQTTProtocol(Outbound):
             self._failed()
         finally:
             self._processing = False
-            flusher.leave()
-        self._read_or_not()
+            flusher.chunks -= 1
+            if flusher.touched and not flusher.chunks:
+                flusher.flush()
+        if self._pauses or not self._reading:
+            self._read_or_not()
 
     def _handle(self, packet: Packet) -> None:
         if packet.type is _PUBLISH and self.limiter is not None and self.limiter.messages:
