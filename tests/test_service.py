@@ -55,7 +55,7 @@ def receive(stream: socket.socket, until: bytes | None = None) -> bytes:
 def connect(path: str, packet: bytes = CONNECT_311) -> socket.socket:
     """A client on the Unix socket *path* that has its CONNACK."""
     stream = socket.socket(socket.AF_UNIX)
-    stream.settimeout(10)
+    stream.settimeout(60)
     stream.connect(path)
     stream.sendall(packet)
     head = stream.recv(1)
@@ -156,7 +156,8 @@ class OnSockets(TestCase):
         transport.write(b"\xd0\x00" * 4_000_000)
         began = time.monotonic()
         await service.stopService()
-        assert time.monotonic() - began < 5
+        # The client itself would have had a minute.
+        assert time.monotonic() - began < 30
 
     async def test_it_starts_again_after_a_stop(self) -> None:
         service = self.start(self.settings(self.first))
@@ -389,7 +390,7 @@ def test_the_daemon_serves_and_ends_by_its_signal(runner: list[str], folder: Pat
         with closing(connect(path, CONNECT_5)) as client:
             process.terminate()
             assert receive(client)[:1] == b"\xe0"
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
 
 
 def test_a_busy_port_ends_the_start_with_one_clear_line(runner: list[str], folder: Path) -> None:
@@ -401,7 +402,7 @@ def test_a_busy_port_ends_the_start_with_one_clear_line(runner: list[str], folde
             env=environment(folder),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
         )
     assert found.returncode == 1
     assert f"mqttd: cannot listen on '{endpoint}': Address already in use" in found.stderr
@@ -416,7 +417,7 @@ def test_a_wrong_configuration_ends_the_start(runner: list[str], folder: Path) -
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert found.returncode == 1
     assert found.stderr.splitlines() == [

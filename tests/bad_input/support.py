@@ -7,7 +7,6 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from gc import collect
-from time import process_time
 from typing import Any
 
 from tests.broker.harness import BareBroker, BareClient
@@ -51,16 +50,6 @@ def growth(act: Callable[[], Any]) -> int:
             tracemalloc.stop()
 
 
-def cost(act: Callable[[], Any]) -> float:
-    """Seconds of CPU; the best of three, to be compared with another cost only."""
-    best = float("inf")
-    for _ in range(3):
-        start = process_time()
-        act()
-        best = min(best, process_time() - start)
-    return max(best, 1e-4)
-
-
 def calls(act: Callable[[], Any]) -> int:
     """How many Python functions *act* calls: a cost that no other load disturbs."""
     count = 0
@@ -75,6 +64,26 @@ def calls(act: Callable[[], Any]) -> int:
         act()
     finally:
         sys.setprofile(None)
+    return count
+
+
+def instructions(act: Callable[[], Any]) -> int:
+    """How many bytecode instructions *act* runs: loops count where calls do not."""
+    count = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
     return count
 
 

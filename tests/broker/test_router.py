@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import time
 from random import Random
 
@@ -397,19 +399,26 @@ def test_the_cache_stays_within_its_size(names: list[str], size: int) -> None:
 
 
 def _seconds_to_leave(count: int) -> float:
-    router = Router()
-    sessions = [Session(f"c{number}") for number in range(count)]
-    for session in sessions:
-        router.subscribe(Subscription(session, "fan/out"))
-        router.subscribe(Subscription(session, "fan/+"))
-        router.subscribe(Subscription(session, "$share/g/fan/out"))
-    router.plan("fan/out")
-    started = time.process_time()
-    for session in sessions:
-        router.remove_session(session)
-    elapsed = time.process_time() - started
-    assert len(router) == router.route_count == 0
-    return elapsed
+    """Of CPU; the least of three, without what the collector takes now and then."""
+    best = math.inf
+    for _ in range(3):
+        router = Router()
+        sessions = [Session(f"c{number}") for number in range(count)]
+        for session in sessions:
+            router.subscribe(Subscription(session, "fan/out"))
+            router.subscribe(Subscription(session, "fan/+"))
+            router.subscribe(Subscription(session, "$share/g/fan/out"))
+        router.plan("fan/out")
+        gc.disable()
+        try:
+            started = time.process_time()
+            for session in sessions:
+                router.remove_session(session)
+            best = min(best, time.process_time() - started)
+        finally:
+            gc.enable()
+        assert len(router) == router.route_count == 0
+    return best
 
 
 def test_leaving_a_popular_filter_is_not_quadratic() -> None:

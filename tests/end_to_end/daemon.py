@@ -37,7 +37,7 @@ RUNNERS: dict[str, tuple[str, ...]] = {
 }
 
 #: Seconds to wait for what should come at once, on a busy machine.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def free_port() -> int:

@@ -149,7 +149,8 @@ def test_neither_a_stuck_nor_a_paused_client_delays_the_end(start: Start, tmp_pa
         daemon.signal(signal.SIGTERM)
         assert "1 connections did not close" in daemon.wait_for("did not close in time")
         assert daemon.wait() == -signal.SIGTERM
-        assert time.monotonic() - began < 8
+        # Each of the two would have had a minute.
+        assert time.monotonic() - began < 30
         # The paused one was told all the same.
         farewell = paused.receive()
         assert isinstance(farewell, Disconnect)

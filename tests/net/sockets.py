@@ -39,7 +39,7 @@ def open_socket(address: Any, first: bytes = b"") -> socket.socket:
     if not isinstance(address, str) and ":" in address[0]:
         family = socket.AF_INET6
     stream = socket.socket(family)
-    stream.settimeout(10)
+    stream.settimeout(60)
     stream.connect(address)
     if first:
         stream.sendall(first)
@@ -100,7 +100,7 @@ class OnSockets(TestCase):
         """Run *work* in a thread."""
         return threads.deferToThread(work, *arguments)
 
-    async def until(self, happened: Callable[[], bool], seconds: float = 10) -> None:
+    async def until(self, happened: Callable[[], bool], seconds: float = 60) -> None:
         """Let the reactor turn until *happened*."""
         deadline = time.monotonic() + seconds
         while not happened():

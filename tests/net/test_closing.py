@@ -101,7 +101,7 @@ class MoreThanWeRead(OnSockets):
 
         def converse() -> bytes:
             with (
-                socket.create_connection(self.where(listener), timeout=10) as plain,
+                socket.create_connection(self.where(listener), timeout=60) as plain,
                 context.wrap_socket(plain, server_hostname="localhost") as stream,
             ):
                 stream.sendall(CONNECT)

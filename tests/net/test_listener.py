@@ -307,7 +307,7 @@ class PeersThatAreStuck(OnSockets):
                 linger = struct.pack("ii", 1, 0)
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             stream.close()
-            await self.until(lambda: listener.connections == 0, 5)  # noqa: B023
+            await self.until(lambda: listener.connections == 0)  # noqa: B023
 
     async def test_a_client_that_is_paused_and_there_stays(self) -> None:
         listener = await self.listen(limits=limits(inbound_bytes=Rate(1, 100)))
@@ -355,7 +355,7 @@ def test_a_broker_without_file_descriptors_left_lives_on(tmp_path: Path) -> None
             assert answer(first) == b"\xd0\x00"
             for stream in crowd:
                 stream.close()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while ask(path, serialize(Connect("b", 5), 5))[:1] != CONNACK:
                 assert time.monotonic() < deadline
             assert process.poll() is None
