@@ -69,7 +69,8 @@ class _Subscribers:
 
     def __init__(self, topic_filter: str) -> None:
         self.topic_filter = topic_filter
-        self.members: dict[Subscriber, Subscription] = {}
+        #: None is cheaper than an empty dict where all members are in groups.
+        self.members: dict[Subscriber, Subscription] | None = None
         #: By share name.
         self.groups: dict[str, SharedGroup] = {}
         self._targets: tuple[Subscription, ...] | None = None
@@ -78,15 +79,18 @@ class _Subscribers:
     def targets(self) -> tuple[Subscription, ...]:
         """The members; one tuple serves all plans that need no other."""
         if self._targets is None:
-            self._targets = tuple(self.members.values())
+            self._targets = tuple((self.members or {}).values())
         return self._targets
 
     def add(self, subscription: Subscription) -> None:
+        if self.members is None:
+            self.members = {}
         self.members[subscription.session] = subscription
         self._targets = None
 
     def remove(self, session: Subscriber) -> None:
-        self.members.pop(session, None)
+        if self.members is not None:
+            self.members.pop(session, None)
         self._targets = None
 
 
@@ -316,7 +320,7 @@ class Router:
             if len(group):
                 return
             del route.groups[group.name]
-        if isinstance(route, _Subscribers) and not route.groups and len(route.members) < 2:
+        if isinstance(route, _Subscribers) and not route.groups and len(route.members or ()) < 2:
             if route.members:
                 self._put(*route.members.values())
             else:
@@ -433,7 +437,7 @@ def _is_wildcard(inner: str) -> bool:
 def _info(route: _Route) -> RouteInfo:
     if isinstance(route, Subscription):
         return RouteInfo(route.topic_filter, 1, ())
-    return RouteInfo(route.topic_filter, len(route.members), tuple(route.groups.values()))
+    return RouteInfo(route.topic_filter, len(route.members or ()), tuple(route.groups.values()))
 
 
 def _merged(parts: list[tuple[Subscription, ...]]) -> tuple[tuple[Target, ...], int]:

@@ -34,7 +34,6 @@ class SharedGroup:
 
     __slots__ = (
         "_choose",
-        "_members",
         "_offline",
         "_online",
         "cursor",
@@ -61,21 +60,21 @@ class SharedGroup:
         #: The member that sticky stays with.
         self.favourite: Subscription | None = None
         self._choose = _STRATEGIES[strategy]
-        #: Member -> whether it stands in ``_online``.
-        self._members: dict[Subscription, bool] = {}
-        self._online: list[Subscription] = []
-        self._offline: list[Subscription] = []
+        # By client id. An empty one is no list: of a million groups most have one
+        # member, and each container that they need not have is 60 MB.
+        self._online: list[Subscription] | tuple[()] = ()
+        self._offline: list[Subscription] | tuple[()] = ()
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._online) + len(self._offline)
 
     def __repr__(self) -> str:
         return f"<SharedGroup {self.name!r} {self.inner_filter!r}, {len(self)} members>"
 
     @property
     def members(self) -> Iterator[Subscription]:
-        """All members, in the order in which they joined."""
-        return iter(list(self._members))
+        """All members, those who are here first."""
+        return iter([*self._online, *self._offline])
 
     @property
     def online_count(self) -> int:
@@ -83,41 +82,61 @@ class SharedGroup:
 
     def add(self, subscription: Subscription) -> None:
         """Let *subscription* join."""
-        if subscription not in self._members:
-            online = self._members[subscription] = subscription.session.online
-            self._enter(subscription, online)
+        if self._index(subscription, True) < 0 and self._index(subscription, False) < 0:
+            self._enter(subscription, subscription.session.online)
 
     def remove(self, subscription: Subscription) -> None:
         """Take *subscription* out."""
-        online = self._members.pop(subscription, None)
-        if online is not None:
-            self._leave(subscription, online)
+        if not self._leave(subscription, True):
+            self._leave(subscription, False)
 
     def member_online(self, subscription: Subscription, online: bool) -> None:
         """The client of this member has come, or gone."""
-        if self._members.get(subscription) is (not online):
-            self._members[subscription] = online
-            self._leave(subscription, not online)
+        if self._leave(subscription, not online):
             self._enter(subscription, online)
+
+    def _index(self, subscription: Subscription, online: bool) -> int:
+        """Where the member stands; -1: not there."""
+        members = self._online if online else self._offline
+        client_id = subscription.session.client_id
+        index = bisect_left(members, client_id, key=_client_id)
+        # Two sessions of one client id meet here while one takes over.
+        while index < len(members) and members[index].session.client_id == client_id:
+            if members[index] is subscription:
+                return index
+            index += 1
+        return -1
 
     def _enter(self, subscription: Subscription, online: bool) -> None:
         members = self._online if online else self._offline
         index = bisect_left(members, subscription.session.client_id, key=_client_id)
-        members.insert(index, subscription)
+        if members:
+            members.insert(index, subscription)
+        else:
+            self._store([subscription], online)
         if online and index < self.cursor:
             self.cursor += 1
 
-    def _leave(self, subscription: Subscription, online: bool) -> None:
+    def _leave(self, subscription: Subscription, online: bool) -> bool:
+        index = self._index(subscription, online)
+        if index < 0:
+            return False
         members = self._online if online else self._offline
-        index = bisect_left(members, subscription.session.client_id, key=_client_id)
-        # Two sessions of one client id meet here while one takes over.
-        while members[index] is not subscription:
-            index += 1
-        del members[index]
+        if isinstance(members, list) and len(members) > 1:
+            del members[index]
+        else:
+            self._store((), online)
         if online and index < self.cursor:
             self.cursor -= 1
         if self.favourite is subscription:
             self.favourite = None
+        return True
+
+    def _store(self, members: list[Subscription] | tuple[()], online: bool) -> None:
+        if online:
+            self._online = members
+        else:
+            self._offline = members
 
     def pick(self, message: Message, exclude: Container[Subscription] = ()) -> Subscription | None:
         """The member that gets *message*; None when there is none.
