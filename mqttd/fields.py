@@ -113,6 +113,11 @@ def text(default: str = "", most: int = 65_535) -> Any:
     return field(default=default, validator=check(allowed, right), metadata={"allowed": allowed})
 
 
+def checked(default: Any, allowed: str, right: Callable[[Any], bool]) -> Any:
+    """A field with a check of its own."""
+    return field(default=default, validator=check(allowed, right), metadata={"allowed": allowed})
+
+
 def one_of(default: str, *words: str) -> Any:
     allowed = "one of " + ", ".join(f'"{word}"' for word in words)
     validator = check(allowed, lambda value: value in words)
@@ -130,6 +135,15 @@ def part(kind: type) -> Any:
     """A group of settings inside another."""
     validator = check(f"a {kind.__name__}", lambda value: isinstance(value, kind))
     return field(factory=kind, validator=validator)
+
+
+def parts(kind: type, allowed: str) -> Any:
+    """A list of groups of settings; a list of tables in the file."""
+
+    def all_right(value: Any) -> bool:
+        return isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+
+    return field(default=(), validator=check(allowed, all_right), metadata={"allowed": allowed})
 
 
 def _is_positive(value: Any) -> bool:

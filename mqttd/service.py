@@ -32,6 +32,7 @@ from mqttd.config import ConfigError, check_listeners
 from mqttd.interfaces import IDaemon
 from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
+from mqttd.plugins import PluginError, Plugins
 from mqttd.settings import BrokerSettings, ListenerSettings
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class MQTTBroker(Service):
         checkers: Iterable[ICredentialsChecker] = (),
         authorizer: IAuthorizer | None = None,
         methods: Iterable[IAuthenticationMethod] = (),
+        plugins: Iterable[object] = (),
         reload: Callable[[], BrokerSettings] | None = None,
         control_socket: str = "",
     ) -> None:
@@ -111,6 +113,8 @@ class MQTTBroker(Service):
         :param authorizer: what they may do; by default what the rules of
             ``settings.authorization`` say, and everything without any.
         :param methods: methods of enhanced authentication.
+        :param plugins: objects with hooks, besides those of the settings; see
+            ``interfaces.IHooks`` and ``IPlugin``.
         :param reload: gives the settings anew; with it SIGHUP means reload.
         :param control_socket: path of the control socket when the settings name none.
         """
@@ -121,6 +125,7 @@ class MQTTBroker(Service):
             raise ValueError("give either an authorizer or settings.authorization, not both")
         self._authorizer = authorizer
         self._methods = tuple(methods)
+        self._plugin_objects = tuple(plugins)
         self._reload = reload
         self._control_socket = control_socket
         self._previous_handler: Any = None
@@ -156,6 +161,8 @@ class MQTTBroker(Service):
         self.network = Network(self.broker)
         #: What the broker says about itself: $SYS, alarms, statistics.
         self.admin = Admin(self.broker)
+        #: What takes part by hooks.
+        self.plugins = Plugins(self.broker, self.settings.plugins, self._plugin_objects)
         #: What operators talk to.
         self.control = HTTPControl(self.reactor, self, self.settings.http, self._control_socket)
 
@@ -189,6 +196,11 @@ class MQTTBroker(Service):
         self.broker.start()
         self.admin.start()
         self._bound, self._stopped = True, False
+        try:
+            self.plugins.start()
+        except PluginError as error:
+            self._bind_failed(Failure(StartError(str(error))))
+            self._raise_start_error()
         for settings in self.settings.listeners:
             self._open(settings).addErrback(self._bind_failed)
             self._raise_start_error()
@@ -225,6 +237,7 @@ class MQTTBroker(Service):
             listener.stop()
         self.listeners.clear()
         self.control.stop()
+        self.plugins.stop()
         self.admin.stop()
         self.broker.stop()
         if self.access is not None:
@@ -260,6 +273,7 @@ class MQTTBroker(Service):
                 listener.abort()
             await deferLater(self.reactor, 0)
         await self.control.stop()
+        await self._stop_plugins(max(DRAIN_TICK, deadline - self.broker.seconds()))
         self.admin.stop()
         self.broker.stop()
         if self.access is not None:
@@ -267,6 +281,12 @@ class MQTTBroker(Service):
         self.listeners.clear()
         self._retired.clear()
         self._bound, self._stopped = False, True
+
+    async def _stop_plugins(self, timeout: float) -> None:
+        try:
+            await self.plugins.stop().addTimeout(timeout, self.reactor)
+        except Exception:
+            log.warn("A plugin did not stop in time and is left alone")
 
     @staticmethod
     def _open_connections(listeners: Iterable[Listener]) -> int:

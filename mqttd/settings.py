@@ -53,6 +53,7 @@ __all__ = [
     "Identity",
     "ListenerSettings",
     "Overflow",
+    "PluginSettings",
     "ProtocolSettings",
     "Rate",
     "RetainedSettings",
@@ -492,6 +493,27 @@ class HTTPSettings:
 
 
 @frozen
+class PluginSettings:
+    """One plugin that the broker is to have."""
+
+    #: ``module:Class``, or the name of a plugin in the box or of an entry point.
+    use: str = field(
+        validator=check(
+            'a plugin such as "rewrite" or "package.module:Class"',
+            lambda x: isinstance(x, str) and bool(x),
+        )
+    )
+    #: Its hooks come before those of plugins with a higher one.
+    priority: int = count(0, -1000, 1000)
+    #: What its own class for settings has made of the other keys; None: no such class.
+    settings: Any = None
+
+
+def _are_plugins(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(x, PluginSettings) for x in value)
+
+
+@frozen
 class BrokerSettings:
     """The whole broker."""
 
@@ -536,4 +558,7 @@ class BrokerSettings:
     )
     listeners: tuple[ListenerSettings, ...] = field(
         default=(), validator=check("a tuple of ListenerSettings", _are_listeners)
+    )
+    plugins: tuple[PluginSettings, ...] = field(
+        default=(), validator=check("a tuple of PluginSettings", _are_plugins)
     )

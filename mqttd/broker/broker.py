@@ -71,8 +71,6 @@ class Broker:
         self.wheel = TimerWheel(clock, seconds)
         self.seconds = self.wheel.seconds
         self.metrics = Metrics()
-        #: Who is told and asked of what happens.
-        self.hooks = Hooks(self)
         self.portal = portal
         self.authorizer: IAuthorizer = authorizer or AllowAll()
         self.methods = {method.name: method for method in methods}
@@ -85,6 +83,8 @@ class Broker:
         self.revision = Revision(self)
         #: Client id -> connection, from CONNACK to the end.
         self.connections: dict[str, Connection] = {}
+        #: Who is told and asked of what happens.
+        self.hooks = Hooks(self)
         self.maximum_connections = 0
         self.started_at = self.seconds()
         self.draining = False

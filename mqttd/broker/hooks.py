@@ -10,7 +10,7 @@ in time, has refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from mqttd.broker.message import Message
 from mqttd.interfaces import Divert, Refuse
 from mqttd.wire.codes import ReasonCode
 from mqttd.wire.packets import SubscriptionRequest
+from mqttd.wire.topics import matches
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
@@ -94,14 +95,22 @@ FAILED = Failed(ReasonCode.UNSPECIFIED_ERROR, "an error of the server")
 class Hook:
     """One function at one event."""
 
-    __slots__ = ("function", "next_complaint", "priority", "unsaid")
+    __slots__ = ("function", "next_complaint", "priority", "topics", "unsaid")
 
-    def __init__(self, function: Callable[..., Any], priority: int) -> None:
+    def __init__(
+        self, function: Callable[..., Any], priority: int, topics: tuple[str, ...]
+    ) -> None:
         self.function = function
         self.priority = priority
+        #: Filters of the topics that it wants to see; none: all.
+        self.topics = topics
         self.next_complaint = 0.0
         #: Complaints swallowed since the last one.
         self.unsaid = 0
+
+    def wants(self, topic: str) -> bool:
+        """Whether a message on *topic* is for this hook."""
+        return not self.topics or any(matches(wanted, topic) for wanted in self.topics)
 
     @property
     def name(self) -> str:
@@ -140,13 +149,22 @@ class Hooks:
 
     # --- who is interested ------------------------------------------------------
 
-    def add(self, event: str, function: Callable[..., Any], priority: int = 0) -> None:
+    def add(
+        self,
+        event: str,
+        function: Callable[..., Any],
+        priority: int = 0,
+        topics: Iterable[str] = (),
+    ) -> None:
         """Call *function* at *event*, after those of lower priority and, among equals,
         those that were there before.
 
+        With *topics*, which are filters, ``message_publish`` asks it about messages on
+        these only; the others keep the fast lane.
+
         :raise ValueError: there is no such event.
         """
-        chain = (*self._chain(event), Hook(function, priority))
+        chain = (*self._chain(event), Hook(function, priority, tuple(topics)))
         self._set(event, tuple(sorted(chain, key=lambda hook: hook.priority)))
 
     def remove(self, event: str, function: Callable[..., Any]) -> None:
@@ -154,11 +172,15 @@ class Hooks:
         self._set(event, tuple(h for h in self._chain(event) if h.function != function))
 
     def add_plugin(self, plugin: object, priority: int = 0) -> None:
-        """Add every method of *plugin* that has the name of an event."""
+        """Add every method of *plugin* that has the name of an event.
+
+        Its attribute ``topics``, if there is one, goes with ``message_publish``.
+        """
         for event in EVENTS:
             function = getattr(plugin, event, None)
             if callable(function):
-                self.add(event, function, priority)
+                topics = getattr(plugin, "topics", ()) if event == "message_publish" else ()
+                self.add(event, function, priority, topics)
 
     def remove_plugin(self, plugin: object) -> None:
         """Take out what ``add_plugin`` has added."""
@@ -177,7 +199,17 @@ class Hooks:
 
     def _set(self, event: str, chain: Chain) -> None:
         setattr(self, event, chain)
-        self.blocks_lane = any(getattr(self, name) for name in _BESIDE_THE_LANE)
+        self.blocks_lane = any(
+            not hook.topics for name in _BESIDE_THE_LANE for hook in getattr(self, name)
+        )
+        if event == "message_publish":
+            # What the fast lane has learned may be for a hook from now on.
+            for connection in self._broker.connections.values():
+                connection.routes = None
+
+    def concerns(self, topic: str) -> bool:
+        """Whether a message that comes with *topic* is for any hook."""
+        return any(hook.wants(topic) for hook in self.message_publish)
 
     # --- observing ----------------------------------------------------------------
 
@@ -209,6 +241,8 @@ class Hooks:
         arguments: tuple[Any, ...],
     ) -> Any:
         for hook in hooks:
+            if hook.topics and not hook.wants(value.topic):
+                continue
             answer = self._call(hook, (value, *arguments))
             if isinstance(answer, Deferred):
                 waiting = self._bounded(hook, answer)

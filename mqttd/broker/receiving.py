@@ -49,7 +49,8 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
             acknowledge(connection, packet, ReasonCode.SUCCESS)  # [MQTT-4.3.3-10]
             return None
         _check_quota(connection)
-    if connection.broker.hooks.message_publish:
+    hooks = connection.broker.hooks
+    if hooks.message_publish and hooks.concerns(topic):
         return hooked.publish(connection, packet, topic)
     reason = check(connection, packet, topic)
     if reason is not None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import Attribute, fields, fields_dict
+from attrs import Attribute, fields, fields_dict, has
 
 from mqttd.config.structure import FLAT_TABLES, LISTENER_OPTIONS, LISTENER_PARTS, PARTS, TYPED
 from mqttd.config.values import format_duration, format_rate, format_size
 from mqttd.fields import Rate, Unit
-from mqttd.settings import BrokerSettings, ListenerSettings
+from mqttd.settings import BrokerSettings, ListenerSettings, PluginSettings
 
 
 def render_settings(settings: BrokerSettings) -> str:
@@ -34,8 +34,18 @@ def _document(settings: BrokerSettings) -> Iterator[str]:
             yield f"type = {_toml(each.TYPE)}"
             yield from _lines(each, {f.name: f.name for f in fields(type(each))})
             yield ""
+    for plugin in settings.plugins:
+        yield from _plugin(plugin)
     for listener in settings.listeners:
         yield from _listener(listener, settings)
+
+
+def _plugin(plugin: PluginSettings) -> Iterator[str]:
+    yield "[[plugin]]"
+    yield from _lines(plugin, {"use": "use", "priority": "priority"})
+    if plugin.settings is not None:
+        yield from _lines(plugin.settings, {f.name: f.name for f in fields(type(plugin.settings))})
+    yield ""
 
 
 def _listener(listener: ListenerSettings, settings: BrokerSettings) -> Iterator[str]:
@@ -86,6 +96,12 @@ def write_value(attribute: Attribute[Any], value: Any) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
+    if has(type(value)):
+        attributes = fields_dict(type(value))
+        pairs = (
+            f"{key} = {write_value(attributes[key], getattr(value, key))}" for key in attributes
+        )
+        return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):

@@ -12,17 +12,19 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
-from attrs import Attribute, evolve, fields_dict, resolve_types
-from cattrs import Converter
+from attrs import Attribute, evolve, fields_dict, has, resolve_types
+from cattrs import BaseValidationError, Converter
 
 from mqttd.config.errors import Problem
 from mqttd.config.values import parse_duration, parse_rate, parse_size
 from mqttd.fields import Unit
+from mqttd.plugins import PluginError, find_plugin
 from mqttd.settings import (
     BrokerSettings,
     ListenerSettings,
+    PluginSettings,
     Rate,
     SettingError,
     TLSSettings,
@@ -52,7 +54,9 @@ TYPED: dict[str, Mapping[str, type]] = {"authorization": RULE_SOURCES}
 
 _LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("log_"))
 _BROKER = tuple(
-    name for name in fields_dict(BrokerSettings) if name not in (*PARTS, *_LOG, *TYPED, "listeners")
+    name
+    for name in fields_dict(BrokerSettings)
+    if name not in (*PARTS, *_LOG, *TYPED, "listeners", "plugins")
 )
 
 #: The tables that hold fields of ``BrokerSettings`` itself: key -> field.
@@ -87,7 +91,7 @@ class Reader:
         Means nothing if there are ``problems``.
         """
         values: dict[str, Any] = {}
-        known = [*FLAT_TABLES, *PARTS, *TYPED, "listener"]
+        known = [*FLAT_TABLES, *PARTS, *TYPED, "plugin", "listener"]
         for key, table in document.items():
             if key in FLAT_TABLES:
                 values |= self._fields(table, BrokerSettings, (key,), FLAT_TABLES[key])
@@ -96,18 +100,23 @@ class Reader:
                 values[key] = self._make(kind, self._fields(table, kind, (key,)), (key,))
             elif key in TYPED:
                 values[key] = self._typed(document, key, TYPED[key])
-            elif key != "listener":
+            elif key not in ("listener", "plugin"):
                 self._unknown(key, known, (key,))
         values = {key: value for key, value in values.items() if value is not None}
         settings = self._make(BrokerSettings, values, ()) or BrokerSettings()
+        plugins = [
+            self._plugin(table, i) for i, table in enumerate(self._tables(document, "plugin"))
+        ]
         tables = self._tables(document, "listener")
         listeners = [self._listener(table, i, settings) for i, table in enumerate(tables)]
         said = ["allow_anonymous" in table for table in tables]
         made = tuple(listener for listener in listeners if listener is not None)
         self._distinct(made)
-        return evolve(settings, listeners=made), said
+        useful = tuple(plugin for plugin in plugins if plugin is not None)
+        return evolve(settings, listeners=made, plugins=useful), said
 
     def _tables(self, document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+        """The tables that stand in the file as [[*name*]]."""
         value = document.get(name, [])
         if isinstance(value, list) and all(isinstance(table, dict) for table in value):
             return value
@@ -133,6 +142,30 @@ class Reader:
         before = len(self.problems)
         values = self._fields(rest, kinds[kind], path)
         return None if len(self.problems) > before else self._make(kinds[kind], values, path)
+
+    # --- plugins ------------------------------------------------------------
+
+    def _plugin(self, table: dict[str, Any], index: int) -> PluginSettings | None:
+        """A plugin; what is not ``use`` or ``priority`` is for its own settings."""
+        path: Path = ("plugin", index)
+        own = {key: value for key, value in table.items() if key in ("use", "priority")}
+        values = self._fields(own, PluginSettings, path)
+        if "use" not in table:
+            self._problem((*path, "use"), ': missing; for instance use = "rewrite"')
+        if "use" not in values:
+            return None
+        try:
+            kind = getattr(find_plugin(values["use"]), "Settings", None)
+        except PluginError as error:
+            self._problem((*path, "use"), f" = {_shown(values['use'])}: {error}")
+            return None
+        rest = {key: value for key, value in table.items() if key not in own}
+        if kind is not None:
+            values["settings"] = self._make(kind, self._fields(rest, kind, path), path)
+        for key in rest if kind is None else ():
+            self._problem((*path, key), f": unknown; {values['use']} has no settings")
+        made = self._make(PluginSettings, values, path)
+        return made if isinstance(made, PluginSettings) else None
 
     # --- listeners ----------------------------------------------------------
 
@@ -189,19 +222,27 @@ class Reader:
                 continue
             attribute = fields[names[key]]
             try:
-                values[attribute.name] = self._value(attribute, value)
-            except (ValueError, TypeError):
+                values[attribute.name] = self._value(attribute, value, (*path, key))
+            except (ValueError, TypeError, BaseValidationError):
                 allowed = attribute.metadata.get("allowed", "something else")
                 self._problem((*path, key), f" = {_shown(value)}: must be {allowed}")
         return values
 
-    def _value(self, attribute: Attribute[Any], value: Any) -> Any:
+    def _value(self, attribute: Attribute[Any], value: Any, path: Path) -> Any:
         """*value* as the field has it, checked."""
         metadata = attribute.metadata
         if metadata.get("absent") and value == metadata["absent"]:
             result = None
         elif "unit" in metadata:
             result = _measure(value, metadata["unit"], _is_rate(attribute))
+        elif _is_list_of_parts(attribute.type) and isinstance(value, list):
+            kind = get_args(attribute.type)[0]
+            made = [
+                self._make(kind, self._fields(item, kind, (*path, i)), (*path, i))
+                for i, item in enumerate(value)
+            ]
+            # What is wrong with one of them has been told.
+            result = tuple(item for item in made if item is not None)
         else:
             result = self._structure(value, attribute.type)
         if attribute.validator is not None:
@@ -242,6 +283,10 @@ def _only(kind: type, allowed: str) -> Any:
         return value
 
     return structure
+
+
+def _is_list_of_parts(kind: Any) -> bool:
+    return get_origin(kind) is tuple and has(get_args(kind)[0])
 
 
 def _is_rate(attribute: Attribute[Any]) -> bool:
