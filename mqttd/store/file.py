@@ -25,6 +25,9 @@ from mqttd.store.writing import Writer
 #: share of all. And how many at a time, which takes some 20 ms.
 FREE_PAGES, FREE_SHARE, PAGES_AT_ONCE = 1000, 0.1, 1000
 
+#: Commits between looks at how many pages are free.
+LOOK_EVERY = 50
+
 
 @frozen
 class Facts:
@@ -50,6 +53,7 @@ class StoreFile:
         reading.execute("SELECT count(*) FROM meta").fetchone()
         self.pages = Pages(reading)
         self.has_free_pages = False
+        self._commits = 0
         self.facts = _look_at(connection)
         self.writer = Worker(call_from_thread, "mqttd store writer")
         self.reader = Worker(call_from_thread, "mqttd store reader")
@@ -59,7 +63,9 @@ class StoreFile:
     def write(self, batch: Batch, time: float, wall: float) -> None:
         """Commit *batch*, or raise."""
         self._tables.write(batch, time, wall)
-        self._look_for_free_pages()
+        self._commits += 1
+        if self._commits % LOOK_EVERY == 0:
+            self._look_for_free_pages()
 
     def write_again(
         self, batch: Batch, shrinking: Iterable[Batch], time: float, wall: float

@@ -31,9 +31,13 @@ T = TypeVar("T")
 #: Bytes of messages after which a page ends.
 PAGE_BYTES = 1024 * 1024
 
-_ROWS_OF_SESSIONS = f"""
-SELECT k >> {SEQ_BITS}, count(*), sum(size), sum(state >> 4 & 65535 != 0), max(k)
-FROM queue GROUP BY 1 ORDER BY 1
+# Of the queue: rows, bytes, rows that were sent, last place. A GROUP BY over the
+# whole would sort it first.
+_SESSIONS = f"""
+SELECT *, (
+    SELECT count(*) || ' ' || sum(size) || ' ' || sum(state >> 4 & 65535 != 0) || ' ' || max(k)
+    FROM queue WHERE k >= sid << {SEQ_BITS} AND k < (sid + 1) << {SEQ_BITS}
+) FROM session ORDER BY sid
 """
 
 # Fields that are text or bytes go as hexadecimal digits: no separator is in them.
@@ -67,7 +71,7 @@ def _guarded(items: Iterable[T], path: Path) -> Iterator[T]:
 
 
 def _sessions(connection: Connection) -> Iterator[RestoredSession]:
-    """Each session, with what four tables in the same order say of it."""
+    """Each session, with what other tables in the same order say of it."""
     subscriptions = _Follower(
         connection.execute(
             "SELECT sid, filter, options, identifier FROM subscription ORDER BY sid, filter"
@@ -76,18 +80,15 @@ def _sessions(connection: Connection) -> Iterator[RestoredSession]:
     incoming = _Follower(
         connection.execute("SELECT k >> 16, k & 65535 FROM incoming ORDER BY incoming.k")
     )
-    rows = _Follower(connection.execute(_ROWS_OF_SESSIONS))
-    for columns in connection.execute("SELECT * FROM session ORDER BY sid"):
+    for *columns, queue in connection.execute(_SESSIONS):
         session = StoredSession(*columns)
-        sid = session.sid
-        own = [StoredSubscription(*row[1:]) for row in subscriptions.of(sid)]
-        ids = [row[1] for row in incoming.of(sid)]
-        counts: Any = next(iter(rows.of(sid)), None)
-        if counts is None:
+        own = [StoredSubscription(*row[1:]) for row in subscriptions.of(session.sid)]
+        ids = [row[1] for row in incoming.of(session.sid)]
+        if queue is None:
             yield RestoredSession(session, own, ids)
         else:
-            _, count, size, sent, last = counts
-            yield RestoredSession(session, own, ids, count, size, sent, seq_of(last))
+            rows, size, sent, last = map(int, queue.split())
+            yield RestoredSession(session, own, ids, rows, size, sent, seq_of(last))
 
 
 class _Follower:

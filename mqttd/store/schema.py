@@ -11,10 +11,13 @@ would mix the two.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from pathlib import Path
 from urllib.parse import quote
+
+from attrs import evolve, field, frozen
 
 from mqttd.interfaces import StoreError
 from mqttd.settings import Durability
@@ -86,10 +89,12 @@ def open_store(directory: str | Path, durability: Durability = Durability.FULL) 
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
     try:
-        own = _generation_of_file(path)
+        _judge_files(path)
+        # SQLite gives the files beside it the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = _connect(path)
         try:
-            _prepare(connection, path, durability, own)
+            _prepare(connection, path, durability)
         except BaseException:
             connection.close()
             raise
@@ -104,7 +109,7 @@ def _connect(path: Path, parameters: str = "", timeout: float = 5.0) -> Connecti
         timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=256,
+        cached_statements=512,
         uri=True,
     )
 
@@ -114,9 +119,7 @@ def open_to_read(path: Path) -> Connection:
     return _connect(path, "?mode=ro")
 
 
-def _prepare(
-    connection: Connection, path: Path, durability: Durability, own: tuple[str, int] | None
-) -> None:
+def _prepare(connection: Connection, path: Path, durability: Durability) -> None:
     if _is_empty(connection):
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     else:
@@ -127,10 +130,8 @@ def _prepare(
     connection.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_PAGES * 4096}")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -16384")
-    _check_pairing(connection, path, own)
     migrate(connection)
     _begin_generation(connection)
-    path.chmod(0o600)
 
 
 def _is_empty(connection: Connection) -> bool:
@@ -195,42 +196,56 @@ def end_generation(connection: Connection) -> None:
     put_meta(connection, closed=1)
 
 
-def _generation_of_file(path: Path) -> tuple[str, int] | None:
-    """What the main file says by itself; None when that cannot be told.
+def _judge_files(path: Path) -> None:
+    """Whether the database and its write-ahead log are fit to be opened together.
 
-    Raises ``StoreError`` when its write-ahead log has been taken away: without
-    it the file is of an earlier time, if it is whole at all.
+    Before anything may write: whoever opens a database and closes it again copies
+    the log into it, whatever log that is.
     """
     if not path.exists() or not path.stat().st_size:
-        return None
-    try:
-        connection = _connect(path, "?mode=ro&immutable=1")
-        try:
-            generation = _generation(connection)
-            closed = bool(get_meta(connection, "closed", 0))
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return None
-    if not closed and generation[1] and not log_of(path).exists():
+        return
+    alone = _look(path, "?mode=ro&immutable=1")
+    if alone is None:
+        return  # damaged, or left by a first start that was cut short
+    has_log = log_of(path).exists()
+    if not has_log and not alone.closed:
         raise StoreError(
             f"{str(log_of(path))!r} is missing, and the store was not closed properly: what was "
             "acknowledged last is in that file; bring it back, or restore a backup, or accept "
             "the loss with: mqttctl store check --repair"
         )
-    return generation
-
-
-def _check_pairing(connection: Connection, path: Path, own: tuple[str, int] | None) -> None:
-    if own is None:
+    if not has_log or not log_of(path).stat().st_size:
         return
-    store, generation = _generation(connection)
     # One generation more: the last start was cut short before it was in the file.
-    if store != own[0] or generation not in (own[1], own[1] + 1):
+    both = _look(path, "?mode=ro")
+    if both not in (alone, evolve(alone, generation=alone.generation + 1)):
         raise StoreError(
-            f"{str(log_of(path))!r} does not belong to {path.name!r}: one of them was copied "
-            "from elsewhere or from another time; move the log away, or restore a backup"
+            f"{str(log_of(path))!r} does not belong to {path.name!r}, or is damaged: one of them "
+            "was copied from elsewhere or from another time; move the log away and accept the "
+            "loss of what is in it, or restore a backup"
         )
+
+
+@frozen
+class _Look:
+    """What a file says of itself."""
+
+    store: str
+    generation: int
+    closed: bool = field(eq=False)
+
+
+def _look(path: Path, parameters: str) -> _Look | None:
+    try:
+        connection = _connect(path, parameters)
+        try:
+            check_identity(connection, path)
+            closed = bool(get_meta(connection, "closed", 1))
+            return _Look(*_generation(connection), closed)
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return None
 
 
 def log_of(path: Path) -> Path:

@@ -22,9 +22,9 @@ from mqttd.store.schema import Connection
 
 log = Logger()
 
-#: Rows in one statement; what is left goes in powers of two, so that the
-#: statements are few and stay prepared.
-ROWS = 256
+#: Rows in one statement. Statements stay prepared for each number of rows up to
+#: the last one here, and for these.
+ROWS = (256, 128, 64)
 
 
 class Writer:
@@ -233,9 +233,9 @@ def _marks(count: int, mark: str = "?") -> str:
 
 
 def _parts(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """*items* in runs of ``ROWS``, and of powers of two for what is left."""
+    """*items*, in as few runs as there are statements for."""
     start, left = 0, len(items)
     while left:
-        size = ROWS if left >= ROWS else 1 << (left.bit_length() - 1)
+        size = next((rows for rows in ROWS if left >= rows), left)
         yield items[start : start + size]
         start, left = start + size, left - size
