@@ -70,21 +70,27 @@ class StoreFile:
     def write_again(
         self, batch: Batch, shrinking: Iterable[Batch], time: float, wall: float
     ) -> None:
-        """As ``write``, after it failed; *shrinking* batches only take things out.
-
-        On a full disk the log is emptied first, since that alone may make room.
-        """
+        """As ``write``, after it failed; *shrinking* batches only take things out."""
+        self._empty_log()
         with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             for each in shrinking:
                 self._tables.write(each, time, wall)
         self.write(batch, time, wall)
 
     def write_last(self, batches: Iterable[Batch], time: float, wall: float) -> None:
-        """Commit *batches* and note that the store was closed properly."""
-        for batch in batches:
-            self._tables.write(batch, time, wall)
-        end_generation(self._connection)
+        """Commit *batches* if that can be, and note that the store was closed properly."""
+        try:
+            for batch in batches:
+                self._tables.write(batch, time, wall)
+        finally:
+            # Closing empties the log; without the note, it would seem to be missing.
+            self._empty_log()
+            end_generation(self._connection)
+
+    def _empty_log(self) -> None:
+        """That alone may make room on a full disk."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def give_back(self) -> None:
         """Return some free pages to the file system."""

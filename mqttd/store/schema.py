@@ -30,8 +30,11 @@ DATABASE = "mqttd.sqlite"
 #: "mqtd", in the header of the file: what it is a store of.
 APPLICATION_ID = 0x6D717464
 
-#: RETURNING is not used; UPDATE FROM came with this version.
+#: UPDATE FROM came with this version.
 OLDEST_SQLITE = (3, 33, 0)
+
+#: Seconds to wait for another program's lock before it counts as a fault.
+BUSY_TIMEOUT = 5.0
 
 _FIRST = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -103,10 +106,10 @@ def open_store(directory: str | Path, durability: Durability = Durability.FULL) 
     return connection
 
 
-def _connect(path: Path, parameters: str = "", timeout: float = 5.0) -> Connection:
+def _connect(path: Path, parameters: str = "") -> Connection:
     return sqlite3.connect(
         f"file:{quote(str(path))}{parameters}",
-        timeout=timeout,
+        timeout=BUSY_TIMEOUT,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=512,
