@@ -29,16 +29,17 @@ from mqttd.admin import Admin
 from mqttd.admin.http import ControlError, HTTPControl
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
-from mqttd.interfaces import IDaemon
+from mqttd.interfaces import IDaemon, StoreError
 from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
 from mqttd.plugins import PluginError, Plugins
 from mqttd.settings import BrokerSettings, ListenerSettings
+from mqttd.store import make_store
 
 if TYPE_CHECKING:
     from twisted.cred.checkers import ICredentialsChecker
 
-    from mqttd.interfaces import IAuthenticationMethod, IAuthorizer
+    from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, IStore
 
 log = Logger()
 
@@ -107,6 +108,7 @@ class MQTTBroker(Service):
         plugins: Iterable[object] = (),
         reload: Callable[[], BrokerSettings] | None = None,
         control_socket: str = "",
+        store: Callable[[], IStore] | None = None,
     ) -> None:
         """
         :param checkers: who may connect by name; any of twisted.cred's.
@@ -117,6 +119,8 @@ class MQTTBroker(Service):
             ``interfaces.IHooks`` and ``IPlugin``.
         :param reload: gives the settings anew; with it SIGHUP means reload.
         :param control_socket: path of the control socket when the settings name none.
+        :param store: makes what keeps sessions and messages; by default as the
+            settings say.
         """
         self.reactor = self.clock = reactor
         self.settings = settings
@@ -128,13 +132,16 @@ class MQTTBroker(Service):
         self._plugin_objects = tuple(plugins)
         self._reload = reload
         self._control_socket = control_socket
+        self._store = store or (lambda: make_store(reactor, settings))
+        #: Fires when the store of a broker that could not start is closed.
+        self._closing: Deferred[None] = succeed(None)
         self._previous_handler: Any = None
         #: Endpoint -> listener.
         self.listeners: dict[str, Listener] = {}
         #: Those that were taken away by a reload, while clients remain.
         self._retired: list[Listener] = []
         self._make_broker()
-        self._bound = False
+        self._bound = self._begun = False
         self._stopped = False
         self.start_error: StartError | None = None
         #: Called when a listener fails after startService has returned.
@@ -156,6 +163,7 @@ class MQTTBroker(Service):
             portal=make_portal(self._checkers) if self._checkers else None,
             authorizer=self._authorizer or self.access,
             methods=self._methods,
+            store=self._store(),
         )
         #: What its listeners share: buckets, and the gathering of output.
         self.network = Network(self.broker)
@@ -174,7 +182,13 @@ class MQTTBroker(Service):
         self._bind()
 
     def startService(self) -> None:
-        """Open the ports if that is not done, and begin."""
+        """Take up what is in the store, open the ports if that is not done, and begin.
+
+        Where the ports are open already, nothing is accepted before this is done.
+        The store is opened here and not with the ports: it shall belong to the user
+        that we run as.
+        """
+        self._begin()
         self._bind()
         self._open_control()
         super().startService()  # type: ignore[no-untyped-call]
@@ -189,20 +203,32 @@ class MQTTBroker(Service):
             return
         check_listeners(self.settings.listeners, bool(self._checkers))
         raise_file_limit()
-        if self._stopped:
-            self._make_broker()
-        if self.access is not None:
-            self.access.start()
-        self.broker.start()
-        self.admin.start()
-        self._bound, self._stopped = True, False
-        try:
-            self.plugins.start()
-        except PluginError as error:
-            self._bind_failed(Failure(StartError(str(error))))
-            self._raise_start_error()
+        self._make_anew()
+        self._bound = True
         for settings in self.settings.listeners:
             self._open(settings).addErrback(self._bind_failed)
+            self._raise_start_error()
+
+    def _make_anew(self) -> None:
+        if self._stopped:
+            self._make_broker()
+            self._stopped = False
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        check_listeners(self.settings.listeners, bool(self._checkers))
+        self._make_anew()
+        self._begun = True
+        # Before the store: a will that is due is judged by the rules.
+        if self.access is not None:
+            self.access.start()
+        try:
+            self.broker.start()
+            self.admin.start()
+            self.plugins.start()
+        except (StoreError, PluginError) as error:
+            self._bind_failed(Failure(StartError(str(error))))
             self._raise_start_error()
 
     def _open_control(self) -> None:
@@ -238,11 +264,14 @@ class MQTTBroker(Service):
         self.listeners.clear()
         self.control.stop()
         self.plugins.stop()
-        self.admin.stop()
+        if self._begun:
+            self.admin.stop()
+            self._closing = self.broker.close()
         self.broker.stop()
         if self.access is not None:
             self.access.stop()
-        self._bound, self._stopped = False, True
+        self._bound = self._begun = False
+        self._stopped = True
         if self.running:
             # An endpoint that failed later than at once: nobody is there to
             # catch an exception.
@@ -255,10 +284,10 @@ class MQTTBroker(Service):
         """Take leave of the clients; done when the last socket is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._unwatch_hangup()
-        return ensureDeferred(self._drain()) if self._bound else succeed(None)
+        return ensureDeferred(self._drain()) if self._bound else self._closing
 
     async def _drain(self) -> None:
-        """In this order: no new client, farewell, flush, cut, silence."""
+        """In this order: no new client, farewell, flush, cut, the store, silence."""
         deadline = self.broker.seconds() + self.settings.drain_timeout
         listeners = (*self.listeners.values(), *self._retired)
         closing = DeferredList([listener.stop() for listener in listeners], consumeErrors=True)
@@ -275,12 +304,14 @@ class MQTTBroker(Service):
         await self.control.stop()
         await self._stop_plugins(max(DRAIN_TICK, deadline - self.broker.seconds()))
         self.admin.stop()
+        await self.broker.close()
         self.broker.stop()
         if self.access is not None:
             self.access.stop()
         self.listeners.clear()
         self._retired.clear()
-        self._bound, self._stopped = False, True
+        self._bound = self._begun = False
+        self._stopped = True
 
     async def _stop_plugins(self, timeout: float) -> None:
         try:

@@ -60,6 +60,7 @@ class Guard:
         "metrics",
         "peer",
         "seconds",
+        "source",
     )
 
     def __init__(
@@ -79,6 +80,8 @@ class Guard:
         self.peer = peer
         self.listener_name = listener_name
         self.metrics = metrics
+        #: What a store keeps of it; see ``envelope``.
+        self.source: bytes | None = None
         self.seconds = seconds
         self._epoch = authorizer.epoch
         self._answers: dict[Key, bool | LookedUp] | None = None
@@ -126,6 +129,7 @@ class Guard:
     def change_avatar(self, avatar: IMQTTAvatar) -> None:
         """The client has authenticated anew: ask everything again."""
         self.avatar = avatar
+        self.source = None
         self._answers = None
 
     def forget(self) -> None:

@@ -13,10 +13,11 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from mqttd.broker.access import AllowAll
+from mqttd.broker.durability import Durability
 from mqttd.broker.hooks import Hooks
 from mqttd.broker.message import Message
 from mqttd.broker.metrics import Metrics
@@ -27,7 +28,7 @@ from mqttd.broker.router import Router
 from mqttd.broker.sessions import SessionRegistry
 from mqttd.broker.timers import TimerWheel
 from mqttd.broker.wills import WillService
-from mqttd.interfaces import Avatar, IAuthenticationMethod, IAuthorizer
+from mqttd.interfaces import Avatar, IAuthenticationMethod, IAuthorizer, IStore
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import MQTT5, ReasonCode
 from mqttd.wire.packets import Properties, Will
@@ -55,6 +56,7 @@ class Broker:
         authorizer: IAuthorizer | None = None,
         methods: Iterable[IAuthenticationMethod] = (),
         source: random.Random | None = None,
+        store: IStore | None = None,
     ) -> None:
         """
         :param clock: where delayed calls are put; the reactor, or a test's clock.
@@ -64,6 +66,7 @@ class Broker:
         :param authorizer: what they may do; by default everything.
         :param methods: methods of enhanced authentication.
         :param source: of random numbers, for shared subscriptions.
+        :param store: keeps what must survive; without one nothing does.
         """
         self.settings = settings
         self.clock = clock
@@ -80,6 +83,10 @@ class Broker:
         self.sessions = SessionRegistry(self)
         self.wills = WillService(self)
         self.publisher = PublishService(self)
+        #: What survives, and when it is safe; None where nothing does.
+        self.durability: Durability | None = None
+        if store is not None and store.durable:
+            self.durability = self.retained.durability = Durability(self, store)
         self.revision = Revision(self)
         #: Client id -> connection, from CONNACK to the end.
         self.connections: dict[str, Connection] = {}
@@ -92,9 +99,15 @@ class Broker:
         self.use_fast_lane = True
 
     def start(self) -> None:
-        """Begin to keep time; before the first connection."""
+        """Begin to keep time; before the first connection.
+
+        Takes up what is in the store, which may take seconds; raises
+        ``StoreError`` when that cannot be read.
+        """
         self.started_at = self.seconds()
         self.draining = False
+        if self.durability is not None:
+            self.durability.start()
         self.wheel.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _sweep(self) -> None:
@@ -188,6 +201,10 @@ class Broker:
             connection.disconnect(
                 ReasonCode.SERVER_SHUTTING_DOWN, "the server is shutting down", "shutdown"
             )
+
+    def close(self) -> Deferred[None]:
+        """Write what is not written, and close the store; no connection is left."""
+        return succeed(None) if self.durability is None else self.durability.stop()
 
     def stop(self) -> None:
         """Forget every timer. Connections are the network's to end."""

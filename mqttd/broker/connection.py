@@ -6,10 +6,13 @@ between its client and the session. It sees the network only as ``ITransport``.
 
 Its states::
 
-    NEW --CONNECT--> CONNECTING --CONNACK 0x00--> CONNECTED --> CLOSED
-                     |  ^ AUTH |                               ^
-                     |  +------+ enhanced authentication       |
-                     +----- refused, or any error -------------+
+    NEW --CONNECT--> CONNECTING --> ACCEPTED --CONNACK 0x00--> CONNECTED --> CLOSED
+                     |  ^ AUTH |    |                                        ^
+                     |  +------+    | enhanced authentication                |
+                     +--------------+--- refused, or any error --------------+
+
+ACCEPTED, it owns its session; where that survives the broker, CONNACK waits for
+the store.
 
 ``handshake`` handles what comes before CONNECTED, ``receiving`` PUBLISH and the
 acknowledgements, ``subscribing`` SUBSCRIBE and UNSUBSCRIBE. A handler may return
@@ -18,6 +21,7 @@ a Deferred; the transport reads no further until it fires.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -27,7 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mqttd.broker import fast_lane, handshake, hooked, receiving, subscribing
+from mqttd.broker import fast_lane, handshake, hooked, receipts, receiving, subscribing
 from mqttd.broker.delivery import Delivery, encode, encode_alone
 from mqttd.broker.pause import DOWNSTREAM
 from mqttd.interfaces import RECEIVE, IClient, ITransport, Peer
@@ -52,6 +56,7 @@ from mqttd.wire.serializer import PINGRESP, serialize
 if TYPE_CHECKING:
     from mqttd.broker.access import Guard
     from mqttd.broker.broker import Broker
+    from mqttd.broker.receipts import Receipt
     from mqttd.broker.session import Session
     from mqttd.broker.timers import Timer
 
@@ -66,6 +71,7 @@ MAXIMUM_PACKET_IDS = 65_535
 class State(Enum):
     NEW = "new"
     CONNECTING = "connecting"
+    ACCEPTED = "accepted"
     CONNECTED = "connected"
     CLOSED = "closed"
 
@@ -95,10 +101,12 @@ class Connection:
         "method",
         "mount_point",
         "problem_information",
+        "receipts",
         "routes",
         "session",
         "state",
         "transport",
+        "unanswered",
         "user_name",
         "version",
         "window",
@@ -144,6 +152,9 @@ class Connection:
         self.method: str | None = None
         self.exchange: Any = None
         self.expiry_timer: Timer | None = None
+        #: Acknowledgements that wait, in order, and how many packets they are.
+        self.receipts: deque[Receipt] | None = None
+        self.unanswered = 0
         self._holds = 0
 
     @property
@@ -187,7 +198,7 @@ class Connection:
         broker = self.broker
         self.session = session
         session.guard = self.guard
-        self.state = State.CONNECTED
+        self.state = State.ACCEPTED
         self.connected_at = broker.seconds()
         broker.connections[self.client_id] = self
         self.lane = fast_lane.receiving_lane(self)
@@ -199,6 +210,7 @@ class Connection:
 
     def start_delivery(self) -> None:
         """CONNACK is out: what waited for the client follows."""
+        self.state = State.CONNECTED
         self.session.attach(self)
         hooks = self.broker.hooks
         if hooks.connected:
@@ -275,6 +287,10 @@ class Connection:
         """
         if self.state is State.CLOSED:
             return
+        if self.state is State.ACCEPTED:
+            # What DISCONNECT can say, CONNACK can not.
+            self.refuse(ReasonCode.SERVER_UNAVAILABLE, text, label)
+            return
         if self.state is State.CONNECTED and self.version >= MQTT5:  # [MQTT-3.14.0-1]
             # A DISCONNECT may carry a reason string whatever the client asked for.
             properties = properties if properties is not None else Properties()
@@ -292,7 +308,9 @@ class Connection:
         self.broker.metrics.closed[label] += 1
         if self.expiry_timer is not None:
             self.expiry_timer.cancel()
-        if state is not State.CONNECTED:
+        if self.receipts:
+            receipts.forget(self)
+        if state not in (State.ACCEPTED, State.CONNECTED):
             return
         broker, session = self.broker, self.session
         del broker.connections[self.client_id]
@@ -302,12 +320,12 @@ class Connection:
         broker.sessions.release(session)
         if will:
             broker.wills.connection_lost(session)
-        if broker.hooks.disconnected:
+        if state is State.CONNECTED and broker.hooks.disconnected:
             broker.hooks.tell(broker.hooks.disconnected, self, label)
 
     def publish_will(self) -> None:
         """The server is going down: the will goes out while others can hear it."""
-        if self.state is State.CONNECTED:
+        if self.state in (State.ACCEPTED, State.CONNECTED):
             self.broker.wills.connection_lost(self.session)
 
     def refuse(
@@ -331,16 +349,23 @@ class Connection:
 
     def send(self, packet: Packet) -> bool:
         """Send a packet other than PUBLISH; False if the client takes none so large."""
+        frame = self.frame(packet)
+        if not frame:
+            return False
+        self.broker.metrics.packets_sent[packet.type] += 1
+        self.transport.write(frame)
+        return True
+
+    def frame(self, packet: Packet) -> bytes:
+        """The bytes of *packet*; b"" if the client takes none so large."""
         frame = serialize(packet, self.version)
         if len(frame) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
             shorter = _without_explanations(packet)
             frame = serialize(shorter, self.version) if shorter is not None else b""
             if not frame or len(frame) > self.maximum_packet_size:
                 self.broker.metrics.dropped["answer-too-large"] += 1
-                return False
-        self.broker.metrics.packets_sent[packet.type] += 1
-        self.transport.write(frame)
-        return True
+                return b""
+        return frame
 
     def explain(self, text: str) -> Properties:
         """The properties of an acknowledgement that says no. [MQTT-3.1.2-29]"""

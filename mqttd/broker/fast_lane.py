@@ -19,10 +19,11 @@ per QoS 0 message: see docs/performance.rst.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mqttd.broker.delivery import RELEASED
+from mqttd.broker.delivery import RELEASED, Delivery
 from mqttd.broker.message import Message
+from mqttd.broker.owed import Source
 from mqttd.broker.router import Plan
 from mqttd.broker.subscription import Target
 from mqttd.interfaces import PUBLISH, RECEIVE
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 MAXIMUM_ROUTES = 1024
 #: Encoded properties kept per connection, under 128 bytes each.
 MAXIMUM_BLOCKS = 64
+
+#: Added to the lane of a durable session.
+KEPT = 16
 
 _PUBLISH = int(PacketType.PUBLISH)
 #: First bytes of PUBLISH with QoS 0, 1 and 2, neither DUP nor RETAIN.
@@ -132,7 +136,10 @@ Routes = tuple[dict[bytes, Route], dict[bytes, Route], dict[bytes, Route]]
 
 
 def receiving_lane(connection: Connection) -> int:
-    """Whose frames the client can be sent as they are: MQTT5, MQTT311, or 0."""
+    """Whose frames the client can be sent as they are: MQTT5, MQTT311, or 0.
+
+    More by ``KEPT`` when its session is durable.
+    """
     if (
         connection.mount_point
         or connection.maximum_aliases
@@ -142,7 +149,8 @@ def receiving_lane(connection: Connection) -> int:
         or connection.transport.listener.limits.outbound_messages is not None
     ):
         return 0
-    return MQTT5 if connection.version >= MQTT5 else MQTT311
+    lane = MQTT5 if connection.version >= MQTT5 else MQTT311
+    return lane + KEPT if connection.session.durable else lane
 
 
 def learn(connection: Connection, packet: Publish, topic: str) -> None:
@@ -219,8 +227,16 @@ def _take_publishes(
     epoch = broker.authorizer.epoch
     version5 = connection.version >= MQTT5
     lane = MQTT5 if version5 else MQTT311
+    kept = lane + KEPT
+    durability = broker.durability
+    if qos and durability is not None:
+        if qos == 2 and connection.session.durable:
+            return position  # what it sends is to be remembered
+        if qos == 2 or durability.problem:
+            kept = -1  # to durable sessions by the plain way
     startswith = data.startswith
     received = sent = received_bytes = sent_bytes = 0
+    source: Source | None = None
     while end - position >= 5 and data[position] == first:
         start = position
         # Remaining Length, up to three bytes; odd ones are for the parser to judge.
@@ -280,7 +296,7 @@ def _take_publishes(
             queue = session.queue
             if (
                 receiver is not None
-                and receiver.lane == lane
+                and (receiver.lane == lane or receiver.lane == kept)
                 and receiver.transport.writable
                 and target.qos >= qos
                 and not target.no_local
@@ -293,6 +309,9 @@ def _take_publishes(
                 receivers.append(session)
                 if qos:
                     count = min(count, receiver.window - len(session.inflight))
+            elif kept < 0 and session.durable:
+                count = 0
+                break
             elif payload - block > 1 or session.settings.overflow is Overflow.PAUSE_PUBLISHERS:
                 # Properties are to be parsed, or the publisher is paused message by message.
                 count = 0
@@ -306,8 +325,11 @@ def _take_publishes(
 
         if qos:
             ending = NOBODY if version5 and not plan.targets else b""
+            if durability is not None:
+                durability.begin()
+                source = Source(connection, route.topic, head - start, payload - start)
             count = _send_with_ids(
-                connection, receivers, data, start, size, head, count, qos, ending
+                connection, receivers, data, start, size, head, count, qos, ending, source
             )
             if not count:
                 break
@@ -331,6 +353,8 @@ def _take_publishes(
                 break
         elif not receivers:
             broker.metrics.messages_unrouted += count
+        if source is not None and durability is not None:
+            durability.acknowledge(connection, source.answers)
     metrics = broker.metrics
     metrics.packets_received[_PUBLISH] += received
     metrics.messages_received[qos] += received
@@ -357,11 +381,13 @@ def _send_with_ids(
     count: int,
     qos: int,
     ending: bytes,
+    source: Source | None,
 ) -> int:
     """Send QoS 1 or 2 frames under the receivers' packet ids, and acknowledge them.
 
-    *ending* is what an acknowledgement says beside its packet id. Returns how many:
-    a packet id that is zero, or awaits its PUBREL, ends the run.
+    *ending* is what an acknowledgement says beside its packet id. Where they may
+    have to wait, the acknowledgements are left in *source*. Returns how many: a
+    packet id that is zero, or awaits its PUBREL, ends the run.
     """
     offset = head - start
     answer = _ANSWERS[qos]
@@ -399,8 +425,13 @@ def _send_with_ids(
             packet_id = packet_id % 65_535 + 1
         session.next_packet_id = packet_id
         session.consumer.transport.write(b"".join(frames))  # type: ignore[union-attr]
-    connection.broker.metrics.packets_sent[answer[0] >> 4] += len(answers)
-    connection.transport.write(b"".join(answers))
+        if source is not None and session.durable:
+            session.sent_run(source, frames)
+    if source is None:
+        connection.broker.metrics.packets_sent[answer[0] >> 4] += len(answers)
+        connection.transport.write(b"".join(answers))
+    else:
+        source.answers = tuple(answers)
     return len(answers)
 
 
@@ -408,10 +439,13 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
     """Take a run of PUBACK, PUBREC, PUBREL or PUBCOMP; the position behind it."""
     first = data[start]
     session = connection.session
+    if session.durable and first != _PUBACK:
+        return start  # these are written, and answered when that is done
     inflight = session.inflight
     awaiting = session.awaiting_release
     position = start
     answers: list[bytes] = []
+    known: list[Delivery] = []
     while end - position >= 4 and data[position] == first and data[position + 1] == 2:
         packet_id = data[position + 2] << 8 | data[position + 3]
         if first == _PUBREL:
@@ -420,11 +454,12 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
             awaiting.discard(packet_id)
             answers.append(PUBCOMP + data[position + 2 : position + 4])
         else:
-            sent = inflight.get(packet_id)
+            sent: Any = inflight.get(packet_id)
             if type(sent) is bytes:
                 qos, released = sent[0] >> 1 & 3, False
             elif sent is not None:
-                qos, released = sent.qos, sent.released  # type: ignore[union-attr]
+                qos, released = sent.qos, sent.released
+                known.append(sent)
             else:
                 break
             if first == _PUBACK:
@@ -452,6 +487,8 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
             connection.transport.write(b"".join(answers))
         if first in (_PUBACK, _PUBCOMP):
             session.note_free(data[position - 2] << 8 | data[position - 1])
+        if session.durable:
+            session.acknowledged_in_lane(known)
         if session.queue or session.is_replaying:
             session.pump()
     return position

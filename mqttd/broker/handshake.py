@@ -434,13 +434,18 @@ async def finish(
         if connection.is_closed:
             return
     _check_draining(connection)  # it may have begun while we waited
-    # From here to CONNACK nothing waits: the session never has two owners.
+    # From here nothing waits until the session is ours: it never has two owners.
     session, present = _claim(connection, packet, avatar.principal)
     connection.accepted(session)
     if will is not None:
         connection.broker.wills.arm(session, will)
     else:
         connection.broker.wills.disarm(session)
+    if session.durable and connection.broker.durability is not None:
+        session.opened_by(listener)
+        await connection.broker.durability.committed()
+        if connection.is_closed:
+            return
     _watch_expiry(connection, avatar)
     connection.transport.accepted(
         packet.version,
@@ -534,6 +539,9 @@ def _claim(connection: Connection, packet: Connect, principal: str | None) -> tu
         expiry = 0
     else:
         expiry = connection.transport.listener.protocol.persistent_session_expiry
+    durability = broker.durability
+    if durability is not None and durability.problem and expiry != 0:
+        raise Refused(ReasonCode.QUOTA_EXCEEDED, "no session can be kept at present", "store")
     try:
         broker.sessions.check(client_id, principal, expiry, connection.mount_point)
     except ClaimRefused as refused:
@@ -544,7 +552,7 @@ def _claim(connection: Connection, packet: Connect, principal: str | None) -> tu
             broker.hooks.tell(broker.hooks.session_taken_over, owner.session)
         owner.disconnect(ReasonCode.SESSION_TAKEN_OVER, "another connection", "taken-over")
     session, present = broker.sessions.claim(
-        client_id, principal, packet.clean_start, connection.transport.listener.session
+        client_id, principal, packet.clean_start, connection.transport.listener.session, expiry
     )
     session.expiry = expiry
     session.mount_point = connection.mount_point

@@ -218,7 +218,9 @@ async def unsubscribe(connection: Connection, packet: Unsubscribe) -> None:
         _refusal(item) if isinstance(item, Refuse) else item if _is_filter(item) else FAILED
         for item in answer
     ]
-    subscribing.unsubscribe_from(connection, packet, filters)
+    waiting = subscribing.unsubscribe_from(connection, packet, filters)
+    if waiting is not None:
+        await waiting
 
 
 def _fitting(refusal: Refuse, reasons: frozenset[int]) -> ReasonCode:

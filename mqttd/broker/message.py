@@ -27,7 +27,7 @@ class _Forgetful(dict[Any, Any]):
         pass
 
 
-_NOT_CACHED = _Forgetful()
+NOT_CACHED = _Forgetful()
 
 
 class Message:
@@ -153,6 +153,6 @@ class Message:
             self.guard,
             self.created_at,
         )
-        copy.frames = _NOT_CACHED
+        copy.frames = NOT_CACHED
         copy._size = self._size
         return copy

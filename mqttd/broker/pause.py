@@ -16,3 +16,5 @@ DOWNSTREAM = 4
 OUTPUT = 8
 #: The connection is closing: nothing more is read.
 CLOSING = 16
+#: Too much of what it sent waits to be acknowledged.
+UNANSWERED = 32

@@ -84,15 +84,22 @@ class PublishService:
         member.session.deliver(message, member)  # [MQTT-4.8.2-4]
         return True
 
-    def redistribute(self, delivery: Delivery) -> None:
-        """A session ended with *delivery* undone: give it to another member.
+    def redistribute(self, delivery: Delivery, session: Session) -> None:
+        """*session* ended with *delivery* undone: give it to another member.
 
         Only a shared subscription has others; a QoS 2 message that was sent
         already stays with the one it was sent to.
         """
         group = delivery.group
+        durability = self._broker.durability
+        if durability is not None:
+            # Who waits for this delivery waits for the next one.
+            routed, durability.receipt = durability.receipt, getattr(delivery, "receipt", None)
         if group is None or not self._route_shared(delivery.message, group):
             self._broker.metrics.dropped["session-ended"] += 1
+        if durability is not None:
+            durability.receipt = routed
+        session.gone(delivery)
 
     # --- pause-publishers -----------------------------------------------------
 

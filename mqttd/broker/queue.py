@@ -80,9 +80,22 @@ class MessageQueue:
             return None
         return self._take(lowest)
 
-    def clear(self) -> None:
-        self._lanes.clear()
-        self.messages = self.bytes = self.messages_qos0 = 0
+    def take_qos0(self) -> list[Delivery]:
+        """Take out all that have QoS 0."""
+        taken: list[Delivery] = []
+        for priority, lane in list(self._lanes.items()):
+            found = [delivery for delivery in lane if not delivery.qos]
+            if not found:
+                continue
+            taken += found
+            left = deque(delivery for delivery in lane if delivery.qos)
+            if left:
+                self._lanes[priority] = left
+            else:
+                del self._lanes[priority]
+        for delivery in taken:
+            self._count(delivery, -1)
+        return taken
 
     def _priority(self, delivery: Delivery) -> int:
         priorities = self.settings.priorities

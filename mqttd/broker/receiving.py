@@ -20,10 +20,12 @@ from mqttd.settings import DeniedPublish
 from mqttd.wire.codes import MQTT5, PacketType, ReasonCode
 from mqttd.wire.errors import ProtocolViolation, protocol_error
 from mqttd.wire.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
+from mqttd.wire.serializer import serialize
 from mqttd.wire.topics import check_topic_name
 
 if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
+    from mqttd.broker.durability import Durability
 
 #: Topics that are not for clients to publish to, by their first character.
 RESERVED_PREFIX = "$"
@@ -39,6 +41,7 @@ _PUBCOMP = b"\x70\x02"
 def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     """PUBLISH (section 3.3)."""
     metrics = connection.broker.metrics
+    durability = connection.broker.durability
     metrics.messages_received[packet.qos] += 1
     metrics.payload_bytes_received += len(packet.payload)
     topic = packet.topic
@@ -57,6 +60,13 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
         refuse(connection, packet, reason)
         return None
     topic = connection.mount_point + topic
+    if (
+        packet.qos
+        and durability is not None
+        and durability.problem
+        and durability.concerns(connection, topic, packet.qos, packet.retain)
+    ):
+        return _not_kept(connection, packet, durability)
     allowed = connection.guard.allowed(PUBLISH, topic, packet.qos, packet.retain)
     if allowed is True:
         route(connection, packet, topic)
@@ -66,6 +76,30 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     else:
         return connection.contain(allowed.addCallback(_decided, connection, packet, topic))
     return None
+
+
+def _not_kept(
+    connection: Connection, packet: Publish, durability: Durability
+) -> Deferred[None] | None:
+    """The message must be kept, and nothing can be at present."""
+    if connection.version >= MQTT5:
+        refuse(connection, packet, ReasonCode.QUOTA_EXCEEDED)
+        return None
+    # [MQTT311-3.3.5-2] has no way to say no: the client waits, and then comes again.
+    return durability.recovery().addCallback(_recovered, connection, packet)
+
+
+def _recovered(none: None, connection: Connection, packet: Publish) -> Deferred[None] | None:
+    if not connection.is_connected:
+        return None
+    metrics = connection.broker.metrics
+    metrics.messages_received[packet.qos] -= 1
+    metrics.payload_bytes_received -= len(packet.payload)
+    try:
+        return publish(connection, packet)
+    except ProtocolViolation as violation:
+        connection.violated(violation)
+        return None
 
 
 def _decided(allowed: bool, connection: Connection, packet: Publish, topic: str) -> None:
@@ -155,6 +189,8 @@ def _is_utf8(payload: bytes) -> bool:
 
 
 def route(connection: Connection, packet: Publish, topic: str) -> None:
+    if packet.qos and connection.broker.durability is not None:
+        connection.broker.durability.begin()
     reason = connection.broker.publisher.publish(message_of(connection, packet, topic), connection)
     if packet.qos:
         # The session has what it needs: from here the message is ours. [MQTT-4.5.0-1]
@@ -185,29 +221,33 @@ def acknowledge(
     """PUBACK or PUBREC. [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1] [MQTT311-3.3.4-1]"""
     packet_id = packet.packet_id
     if packet.qos == 2 and reason < 0x80:  # [MQTT-4.3.2-5] [MQTT311-4.3.2-2] a QoS 1 id is not kept
-        session = connection.session
-        if session.awaiting_release is None:
-            session.awaiting_release = set()
-        session.awaiting_release.add(packet_id)
+        connection.session.remember(packet_id)
+    durability = connection.broker.durability
     if reason and connection.version >= MQTT5:
         properties = connection.explain(text or _TEXTS[reason]) if reason >= 0x80 else {}
         answer = Puback if packet.qos == 1 else Pubrec
-        connection.send(answer(packet_id, reason, properties))
+        packet_with_reason = answer(packet_id, reason, properties)
+        if durability is None:
+            connection.send(packet_with_reason)
+        elif frame := connection.frame(packet_with_reason):
+            durability.acknowledge(connection, (frame,))
+        return
+    frame = (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
+    if durability is not None:
+        durability.acknowledge(connection, (frame,))
         return
     kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
     connection.broker.metrics.packets_sent[kind] += 1
     # [MQTT-2.2.1-5] [MQTT311-2.3.1-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3] answered as they come
-    connection.transport.write(
-        # [MQTT311-4.6.0-2] [MQTT311-4.6.0-3]
-        (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
-    )
+    # [MQTT311-4.6.0-2] [MQTT311-4.6.0-3]
+    connection.transport.write(frame)
 
 
 _TEXTS = {
     ReasonCode.NOT_AUTHORIZED: "not allowed to publish to this topic",
     ReasonCode.TOPIC_NAME_INVALID: "the topic is too long or has too many levels",
     ReasonCode.PAYLOAD_FORMAT_INVALID: "the payload is not UTF-8",
-    ReasonCode.QUOTA_EXCEEDED: "the payload is too large",
+    ReasonCode.QUOTA_EXCEEDED: "the payload is too large, or nothing can be kept at present",
 }
 
 #: Reasons for which a message is dropped and the client may go on.
@@ -238,15 +278,20 @@ def refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
 
 def pubrel(connection: Connection, packet: Pubrel) -> None:
     """PUBREL: the client knows that we have the message; forget its packet id."""
-    awaiting = connection.session.awaiting_release
+    durability = connection.broker.durability
+    if durability is not None:
+        durability.begin()
     packet_id = packet.packet_id
-    if awaiting is not None and packet_id in awaiting:
-        awaiting.discard(packet_id)  # [MQTT-4.3.3-12] [MQTT311-4.3.3-2]
-        known = True
-    else:
+    known = connection.session.forget(packet_id)
+    if not known:
         connection.broker.metrics.packets_missed[PacketType.PUBREL] += 1
-        known = False
-    if known or connection.version < MQTT5:
+    if durability is not None:
+        reason = ReasonCode.SUCCESS
+        if not known and connection.version >= MQTT5:
+            reason = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        frame = serialize(Pubcomp(packet_id, reason), connection.version)
+        durability.acknowledge(connection, (frame,))
+    elif known or connection.version < MQTT5:
         connection.broker.metrics.packets_sent[PacketType.PUBCOMP] += 1
         # [MQTT-4.3.3-11] [MQTT-2.2.1-5]
         connection.transport.write(_PUBCOMP + packet_id.to_bytes(2, "big"))
@@ -265,7 +310,7 @@ def pubrec(connection: Connection, packet: Pubrec) -> None:
     success = packet.reason < 0x80
     if connection.session.received(packet.packet_id, success):
         if success:
-            connection.send_pubrel(packet.packet_id)  # [MQTT311-4.6.0-4] [MQTT-4.6.0-4]
+            connection.session.release(packet.packet_id)  # [MQTT311-4.6.0-4] [MQTT-4.6.0-4]
         return
     _missed(connection, PacketType.PUBREC, packet.packet_id)
     if success:

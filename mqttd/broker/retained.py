@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from math import ceil
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from mqttd.broker.message import Message
 from mqttd.broker.metrics import Metrics
 from mqttd.broker.topic_tree import TopicTree
 from mqttd.settings import RetainedSettings
+
+if TYPE_CHECKING:
+    from mqttd.broker.durability import Durability
 
 #: Reasons of a refusal, as they are counted in ``Metrics.dropped``.
 TOO_LARGE = "retained-payload"
@@ -37,6 +41,8 @@ class RetainedStore:
         self._seconds = seconds
         self._metrics = metrics
         self._tree: TopicTree[Message] = TopicTree(attrgetter("topic"))
+        #: Where they survive, if anywhere.
+        self.durability: Durability | None = None
         #: Bytes of topics, payloads and properties.
         self.bytes = 0
         #: Second -> messages whose deadline lies in the second before it.
@@ -83,13 +89,18 @@ class RetainedStore:
             self._metrics.dropped[reason] += 1
             return reason
         # [MQTT-3.3.1-5] [MQTT311-3.3.1-5] [MQTT311-3.3.1-7]
-        stored = message.stored()
+        self.restore(message.stored())
+        if self.durability is not None:
+            self.durability.put_retained(message)
+        return None
+
+    def restore(self, stored: Message) -> None:
+        """Take *stored* as it is: it comes from ``Message.stored``, or from disk."""
         replaced = self._tree.set(stored)
         if replaced is not None:
             self._forget(replaced)
         self.bytes += stored.size
         self._await(stored)
-        return None
 
     def _refusal(self, message: Message) -> str | None:
         settings = self._settings
@@ -116,6 +127,8 @@ class RetainedStore:
         message = self._tree.delete(topic)
         if message is not None:
             self._forget(message)
+            if self.durability is not None:
+                self.durability.delete_retained(topic)
         return message
 
     def match(self, topic_filter: str) -> Iterator[Message]:
@@ -155,6 +168,8 @@ class RetainedStore:
             message = bucket.pop()
             self._tree.delete(message.topic)
             self.bytes -= message.size
+            if self.durability is not None:
+                self.durability.delete_retained(message.topic)
             purged += 1
         return purged
 

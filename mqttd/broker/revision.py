@@ -39,6 +39,7 @@ async def revise(broker: Broker, session: Session, guard: Guard) -> int:
         if not allowed and session.subscriptions.get(name) is subscription:
             del session.subscriptions[name]
             broker.router.unsubscribe(session, name)
+            session.unsubscribed(name)
             ended += 1
     return ended
 

@@ -26,12 +26,13 @@ from mqttd.broker.delivery import Delivery, reopen
 from mqttd.broker.inflight import Inflight, size_of, suited
 from mqttd.broker.queue import MessageQueue
 from mqttd.interfaces import RECEIVE
-from mqttd.settings import Overflow, SessionSettings
+from mqttd.settings import ListenerSettings, Overflow, SessionSettings
 
 if TYPE_CHECKING:
     from mqttd.broker.access import Guard
     from mqttd.broker.broker import Broker
     from mqttd.broker.message import Message
+    from mqttd.broker.owed import Source
     from mqttd.broker.publish import Publisher
     from mqttd.broker.router import Target
     from mqttd.broker.subscription import Subscription
@@ -71,9 +72,17 @@ class Consumer(Protocol):
     def later(self) -> None:
         """Call ``session.pump`` again in the next turn."""
 
+    def failed(self) -> None:
+        """Something of ours broke: the client can not be served."""
+
 
 class Session:
     """The state of one client id."""
+
+    #: Whether it survives the broker; see ``durable_session``.
+    durable = False
+    #: What a delivery to it is made as.
+    delivery_class = Delivery
 
     __slots__ = (
         "_replays",
@@ -168,7 +177,7 @@ class Session:
             qos = target.qos  # [MQTT-3.8.4-8] [MQTT311-3.8.4-6]
         # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT311-3.3.1-9]
         retain = message.retain and target.retain_as_published
-        delivery = Delivery(message, qos, retain, target.identifiers, target.group)
+        delivery = self.delivery_class(message, qos, retain, target.identifiers, target.group)
         consumer = self.consumer
         if consumer is None:
             if qos == 0 and not self.settings.queue_qos0:
@@ -239,7 +248,8 @@ class Session:
         queue = self.queue
         while queue:
             delivery = queue.pop()
-            assert delivery is not None
+            if delivery is None:  # what waits is on its way from the disk
+                return None
             if delivery.message.expired(self.broker.seconds()):
                 self.drop(delivery, "expired")  # [MQTT-3.3.2-5]
             # [MQTT-3.3.4-10] [MQTT-4.9.0-3] only PUBLISH asks for room
@@ -291,6 +301,9 @@ class Session:
             packet_id = self._take_packet_id()  # [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT311-2.3.1-4]
             # [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
             self.inflight[packet_id] = delivery
+        self._write(delivery, consumer, packet_id, again)
+
+    def _write(self, delivery: Delivery, consumer: Consumer, packet_id: int, again: bool) -> None:
         delivery.sent_at = self.broker.seconds()
         # [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT311-3.3.1-1]
         if not consumer.send_message(delivery, packet_id, again):  # [MQTT-3.3.1-1]
@@ -305,7 +318,7 @@ class Session:
         if delivery.qos == 2 and reason == "denied" and self.consumer is not None:
             # The client may hold the packet id since it was sent the first time.
             delivery.released = True
-            self.consumer.send_pubrel(packet_id)
+            self.release(packet_id)
         else:
             self.inflight.pop(packet_id, None)
 
@@ -331,7 +344,7 @@ class Session:
     def _enqueue(self, delivery: Delivery, front: bool = False) -> None:
         queue = self.queue
         if queue is None:
-            queue = self.queue = MessageQueue(self.settings)
+            queue = self.queue = self._make_queue()
         if front:
             queue.push_front(delivery)
         elif queue.has_room(delivery):
@@ -345,6 +358,9 @@ class Session:
                 self.broker.publisher.hold_publisher(self)
         else:
             self._overflow(queue, delivery)
+
+    def _make_queue(self) -> MessageQueue:
+        return MessageQueue(self.settings)
 
     def _overflow(self, queue: MessageQueue, delivery: Delivery) -> None:
         policy = self.settings.overflow
@@ -429,12 +445,17 @@ class Session:
         if delivery is None or delivery.qos != 2:
             return False
         if success:
-            delivery.released = True  # [MQTT-4.3.3-4] PUBREL follows
+            delivery.released = True  # [MQTT-4.3.3-4] ``release`` follows
             delivery.sent_at = self.broker.seconds()
             self._tell_acknowledged(delivery)
         else:
             self._done(packet_id)  # [MQTT-4.8.2-6]
         return True
+
+    def release(self, packet_id: int) -> None:
+        """Send PUBREL for a message that was just received."""
+        if self.consumer is not None:
+            self.consumer.send_pubrel(packet_id)
 
     def completed(self, packet_id: int) -> bool:
         """PUBCOMP: a QoS 2 message is done. False for an unknown packet id."""
@@ -487,10 +508,13 @@ class Session:
             delivery = self._sent(packet_id)
             if delivery is not None and delivery.released:  # [MQTT-4.3.3-6] [MQTT-3.3.4-10]
                 delivery.sent_at = self.broker.seconds()
-                consumer.send_pubrel(packet_id)
+                self._repeat_pubrel(packet_id, delivery, consumer)
             else:
                 again.append(packet_id)
         self.resends = again or None
+
+    def _repeat_pubrel(self, packet_id: int, delivery: Delivery, consumer: Consumer) -> None:
+        consumer.send_pubrel(packet_id)
 
     def _resend(self, packet_id: int, consumer: Consumer) -> None:
         delivery = self._sent(packet_id)
@@ -517,14 +541,9 @@ class Session:
             self._drop_queued_qos0()
 
     def _drop_queued_qos0(self) -> None:
-        waiting = list(self.queue or ())
         assert self.queue is not None
-        self.queue.clear()
-        for delivery in waiting:
-            if delivery.qos:
-                self.queue.push(delivery)
-            else:
-                self.drop(delivery, "offline")
+        for delivery in self.queue.take_qos0():
+            self.drop(delivery, "offline")
 
     def retry(self) -> None:
         """Send again what has been unacknowledged for the retry interval."""
@@ -537,6 +556,47 @@ class Session:
         if due and not self.resends and self.consumer is not None:
             self._repeat(due, self.consumer)
             self.pump()
+
+    # --- what a session that survives the broker writes --------------------------
+
+    def save(self) -> None:
+        """Something of it has changed."""
+
+    def opened_by(self, listener: ListenerSettings) -> None:
+        """The client is here, by *listener*."""
+
+    def subscribed(self, subscription: Subscription) -> None:
+        """The client has made *subscription*."""
+
+    def unsubscribed(self, topic_filter: str) -> None:
+        """The subscription to *topic_filter* has ended."""
+
+    def remember(self, packet_id: int) -> None:
+        """A QoS 2 message with *packet_id* was routed: it is not, once more."""
+        if self.awaiting_release is None:
+            self.awaiting_release = set()
+        self.awaiting_release.add(packet_id)
+
+    def forget(self, packet_id: int) -> bool:
+        """PUBREL has come. False: the packet id is not known."""
+        awaiting = self.awaiting_release
+        if awaiting is None or packet_id not in awaiting:
+            return False
+        awaiting.discard(packet_id)  # [MQTT-4.3.3-12] [MQTT311-4.3.3-2]
+        return True
+
+    def sent_run(self, source: Source, frames: list[bytes]) -> None:
+        """The fast lane has sent these QoS 1 *frames* in one piece."""
+
+    def acknowledged_in_lane(self, deliveries: list[Delivery]) -> None:
+        """The fast lane took what PUBACK named out of ``inflight``; *deliveries* were
+        among it."""
+
+    def gone(self, delivery: Delivery) -> None:
+        """*delivery* is done, one way or the other."""
+
+    def end(self) -> None:
+        """It is going to be drained."""
 
     def drain(self) -> Iterator[tuple[int, Delivery]]:
         """Everything undelivered, when the session ends.
@@ -567,4 +627,4 @@ def _retained(
         if message.qos < qos and not settings.upgrade_qos:
             qos = message.qos
         # [MQTT-3.3.1-8] [MQTT311-3.3.1-8] RETAIN is set on what was retained
-        yield Delivery(message, qos, True, identifiers)
+        yield session.delivery_class(message, qos, True, identifiers)

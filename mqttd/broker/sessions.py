@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mqttd.broker.durable_session import DurableSession
 from mqttd.broker.session import Session
 from mqttd.settings import SessionSettings
 from mqttd.wire.codes import ReasonCode
@@ -76,9 +77,16 @@ class SessionRegistry:
             raise ClaimRefused(ReasonCode.QUOTA_EXCEEDED, "too many sessions are kept")
 
     def claim(
-        self, client_id: str, principal: str | None, clean_start: bool, settings: SessionSettings
+        self,
+        client_id: str,
+        principal: str | None,
+        clean_start: bool,
+        settings: SessionSettings,
+        expiry: int | None = 0,
     ) -> tuple[Session, bool]:
         """The session for a new connection, and whether it was there before.
+
+        With an *expiry* other than 0 it survives the broker, where there is a store.
 
         ``check`` has passed, and no connection holds the session any more.
         """
@@ -92,7 +100,12 @@ class SessionRegistry:
             session.principal = principal
             self._tell("session_resumed", session)
             return session, True
-        session = Session(self._broker, client_id, principal, settings)  # [MQTT-3.1.2-6]
+        durability = self._broker.durability
+        if expiry == 0 or durability is None:
+            session = Session(self._broker, client_id, principal, settings)  # [MQTT-3.1.2-6]
+        else:
+            sid = durability.store.new_session_id()
+            session = DurableSession(self._broker, client_id, principal, settings, durability, sid)
         self._sessions[client_id] = session  # [MQTT-3.1.3-2] [MQTT311-3.1.3-2]
         self.maximum = max(self.maximum, len(self._sessions))
         self._tell("session_created", session)
@@ -103,6 +116,11 @@ class SessionRegistry:
         if chain := getattr(hooks, event):
             hooks.tell(chain, session)
 
+    def adopt(self, session: Session) -> None:
+        """*session* was found in the store; its client is away."""
+        self._sessions[session.client_id] = session
+        self.offline += 1
+
     def release(self, session: Session) -> None:
         """The connection of *session* ended: keep it as long as it was asked."""
         session.detach()
@@ -110,9 +128,11 @@ class SessionRegistry:
         if session.expiry == 0 or 0 < self._broker.settings.maximum_offline_sessions < self.offline:
             self.end(session)
         elif session.expiry is not None:  # [MQTT-3.1.2-23] [MQTT-4.1.0-2]
-            session.expiry_timer = self._broker.wheel.call_later(
-                session.expiry, self._expire, session
-            )
+            self.expire_in(session, session.expiry)
+
+    def expire_in(self, session: Session, delay: float) -> None:
+        """End *session* after *delay* seconds, if its client is not back by then."""
+        session.expiry_timer = self._broker.wheel.call_later(delay, self._expire, session)
 
     def _expire(self, session: Session) -> None:
         # [MQTT-4.1.0-1] [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]
@@ -132,9 +152,13 @@ class SessionRegistry:
             session.expiry_timer.cancel()
         broker.router.remove_session(session)
         session.subscriptions.clear()  # [MQTT311-3.1.2-7] retained messages stay
+        if session.durable:
+            session.end()
         for packet_id, delivery in session.drain():
             if delivery.group is not None and not (packet_id and delivery.qos == 2):
-                broker.publisher.redistribute(delivery)  # [MQTT-4.8.2-5] not QoS 2 once sent
+                broker.publisher.redistribute(
+                    delivery, session
+                )  # [MQTT-4.8.2-5] not QoS 2 once sent
             else:
                 session.drop(delivery, "session-ended")
         broker.wills.fire(session)  # [MQTT-3.1.3-9] the delay ends with the session

@@ -62,6 +62,11 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
         reasons.append(int(reason) if connection.version >= MQTT5 else _return_code(reason))
     # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
     # [MQTT311-3.8.4-1] [MQTT311-3.8.4-2] [MQTT311-3.9.3-1] [MQTT311-3.9.3-2]
+    durability = connection.broker.durability
+    if durability is not None and connection.session.durable and min(reasons) < 0x80:
+        await durability.committed()
+        if not connection.is_connected:
+            return
     connection.send(Suback(packet.packet_id, reasons))  # [MQTT-2.2.1-6] [MQTT311-2.3.1-7]
     for subscription in replays:
         replay(connection, subscription)
@@ -79,6 +84,9 @@ async def judge(connection: Connection, request: SubscriptionRequest | Refuse) -
     if isinstance(request, Refuse):
         return ReasonCode(request.reason)
     settings = connection.transport.listener.protocol
+    durability = connection.broker.durability
+    if durability is not None and durability.problem and connection.session.durable:
+        return ReasonCode.QUOTA_EXCEEDED  # nothing can be kept at present
     topic_filter = request.topic_filter
     group, inner = check_form(topic_filter)
     if group is not None:
@@ -143,6 +151,8 @@ def enter(
     # [MQTT-3.8.4-3] [MQTT311-3.8.4-3] one step: no message falls between old and new
     replaced = connection.broker.router.subscribe(subscription)
     session.subscriptions[topic_filter] = subscription
+    if session.durable:
+        session.subscribed(subscription)
     hooks = connection.broker.hooks
     if hooks.subscribed:
         hooks.tell(hooks.subscribed, connection, subscription)
@@ -173,14 +183,14 @@ def unsubscribe(connection: Connection, packet: Unsubscribe) -> Deferred[None] |
     """UNSUBSCRIBE (section 3.10)."""
     if connection.broker.hooks.unsubscribe:
         return connection.run(hooked.unsubscribe(connection, packet))
-    unsubscribe_from(connection, packet, list(packet.topic_filters))
-    return None
+    return unsubscribe_from(connection, packet, list(packet.topic_filters))
 
 
 def unsubscribe_from(
     connection: Connection, packet: Unsubscribe, topic_filters: list[str | Refuse]
-) -> None:
-    """End the subscriptions to *topic_filters* and answer *packet*."""
+) -> Deferred[None] | None:
+    """End the subscriptions to *topic_filters* and answer *packet*; a Deferred if
+    the answer has to wait."""
     session = connection.session
     hooks = connection.broker.hooks
     reasons: list[int] = []
@@ -195,9 +205,25 @@ def unsubscribe_from(
             reasons.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
         else:
             connection.broker.router.unsubscribe(session, name)
+            if session.durable:
+                session.unsubscribed(name)
             if hooks.unsubscribed:
                 hooks.tell(hooks.unsubscribed, connection, name)
             reasons.append(ReasonCode.SUCCESS)
+    if session.durable:
+        return connection.run(_unsubscribed(connection, packet, reasons))
+    _answer(connection, packet, reasons)
+    return None
+
+
+async def _unsubscribed(connection: Connection, packet: Unsubscribe, reasons: list[int]) -> None:
+    if connection.broker.durability is not None:
+        await connection.broker.durability.committed()
+    if connection.is_connected:
+        _answer(connection, packet, reasons)
+
+
+def _answer(connection: Connection, packet: Unsubscribe, reasons: list[int]) -> None:
     # [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
     # [MQTT-2.2.1-6] [MQTT311-2.3.1-7] [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]
     connection.send(Unsuback(packet.packet_id, reasons if connection.version >= MQTT5 else []))

@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 
 from mqttd.access import make_portal
 from mqttd.broker.broker import Broker
-from mqttd.interfaces import IAuthenticationMethod, IAuthorizer
+from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, IStore
 from mqttd.net.factory import MQTTFactory
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.testing.transport import MemoryTransport
@@ -77,6 +77,7 @@ class VirtualBroker:
         checkers: Iterable[ICredentialsChecker] = (),
         methods: Iterable[IAuthenticationMethod] = (),
         clock: VirtualClock | None = None,
+        store: IStore | None = None,
     ) -> None:
         """
         The listener is the first one in *settings*; without any, a listener
@@ -84,6 +85,7 @@ class VirtualBroker:
         are *checkers*.
 
         :param authorizer: what clients may do; by default everything.
+        :param store: what survives; ``ManualStore`` commits by hand.
         :param checkers: ``twisted.cred`` checkers of user names and passwords.
         :param methods: methods of enhanced authentication.
         """
@@ -97,6 +99,7 @@ class VirtualBroker:
             portal=make_portal(checkers) if checkers else None,
             authorizer=authorizer,
             methods=methods,
+            store=store,
         )
         self.listener = (
             settings.listeners[0]

@@ -27,7 +27,7 @@ from mqttd.broker.broker import Broker
 from mqttd.broker.connection import Connection
 from mqttd.broker.pause import PENDING
 from mqttd.broker.session import Session
-from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, ITransport, Peer
+from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, IStore, ITransport, Peer
 from mqttd.settings import BrokerSettings, ListenerSettings, ProtocolSettings, SessionSettings
 from mqttd.wire.codes import MAXIMUM_REMAINING_LENGTH, MQTT5
 from mqttd.wire.errors import ProtocolViolation
@@ -186,10 +186,12 @@ class BareBroker:
         checkers: Iterable[ICredentialsChecker] = (),
         methods: Iterable[IAuthenticationMethod] = (),
         listener: ListenerSettings | None = None,
+        store: IStore | None = None,
+        clock: Clock | None = None,
     ) -> None:
         settings = settings if settings is not None else BrokerSettings()
         checkers = tuple(checkers)
-        self.clock = Clock()
+        self.clock = Clock() if clock is None else clock
         self.broker = Broker(
             settings,
             self.clock,
@@ -197,6 +199,7 @@ class BareBroker:
             authorizer=authorizer,
             methods=methods,
             source=Random(1),
+            store=store,
         )
         self.listener = listener or ListenerSettings(
             "memory",

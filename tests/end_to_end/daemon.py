@@ -55,7 +55,13 @@ def command(runner: str, *arguments: str) -> list[str]:
 def environment(folder: Path) -> dict[str, str]:
     """One in which no configuration but ours is found."""
     inherited = {name: text for name, text in os.environ.items() if name != "MQTTD_CONFIG"}
-    return {**inherited, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(folder)}
+    inherited.pop("STATE_DIRECTORY", None)
+    return {
+        **inherited,
+        "PYTHONPATH": str(ROOT),
+        "XDG_CONFIG_HOME": str(folder),
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
 
 
 def run_to_end(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
