@@ -129,7 +129,9 @@ class Session:
         self.subscriptions: dict[str, Subscription] = {}
         #: Packet id -> delivery, in the order of first sending. While the client
         #: is here, what went by the fast lane stands as the frame that was sent.
-        self.inflight: Inflight = suited({}, settings)
+        self.inflight: Inflight = {}
+        if settings.maximum_inflight_bytes:
+            self.inflight = suited({}, settings)
         self.queue: MessageQueue | None = None
         #: QoS 2 packet ids received and not yet released by PUBREL.
         self.awaiting_release: set[int] | None = None
