@@ -120,10 +120,6 @@ class PublishService:
             publisher.hold()
         return True
 
-    def release_publisher(self, publisher: Publisher, session: Session) -> None:
-        """*session* has room again, or has ended."""
-        publisher.unhold()
-
     def _give_up(self, session: Session) -> None:
         session.stalled = True
         session.release_publishers()

@@ -415,7 +415,7 @@ class Session:
         waiting, self._waiting_publishers = self._waiting_publishers, None
         for publisher, deadline in (waiting or {}).items():
             deadline.cancel()
-            self.broker.publisher.release_publisher(publisher, self)
+            publisher.unhold()
 
     def drop(self, delivery: Delivery, reason: str) -> None:
         """Count a delivery that will not happen."""

@@ -13,7 +13,7 @@ members give the same answer in every process, in whatever order they came.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from zlib import crc32
 
@@ -138,23 +138,15 @@ class SharedGroup:
         else:
             self._offline = members
 
-    def pick(self, message: Message, exclude: Container[Subscription] = ()) -> Subscription | None:
+    def pick(self, message: Message) -> Subscription | None:
         """The member that gets *message*; None when there is none.
 
-        Members in *exclude* are passed over. A member that is offline is
-        picked only when no online one is left. It is delivered to with the QoS
-        that was granted to it.
+        A member that is offline is picked only when no online one is there. It is
+        delivered to with the QoS that was granted to it.
         """
         for members in (self._online, self._offline):
             if members:
-                index = self._choose(self, members, message)
-                chosen = members[index]
-                if not exclude or chosen not in exclude:
-                    return chosen  # [MQTT-4.8.2-3]
-                for offset in range(1, len(members)):
-                    chosen = members[(index + offset) % len(members)]
-                    if chosen not in exclude:
-                        return chosen
+                return members[self._choose(self, members, message)]  # [MQTT-4.8.2-3]
         return None
 
 

@@ -63,14 +63,6 @@ def read_two_bytes(data: bytes, position: int, end: int) -> tuple[int, int]:
     return data[position] << 8 | data[position + 1], stop
 
 
-def read_four_bytes(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """A Four Byte Integer (section 1.5.3)."""
-    stop = position + 4
-    if stop > end:
-        raise malformed("a four byte integer is cut off")
-    return int.from_bytes(data[position:stop], "big"), stop
-
-
 def read_variable_byte_integer(data: bytes, position: int, end: int) -> tuple[int, int]:
     """A Variable Byte Integer (section 1.5.5), at most four bytes and minimal."""
     value = 0

@@ -89,18 +89,6 @@ def test_a_member_offline_gets_messages_when_nobody_is_online(strategy: SharedSt
     assert len(picks(group, *(message(f"t/{n}") for n in range(10)))) == 10
 
 
-@ALL
-def test_excluded_members_are_passed_over(strategy: SharedStrategy) -> None:
-    members = [*sessions(4), Session("offline", online=False)]
-    group = group_of(strategy, *members)
-    tried: list[Subscription] = []
-    while (chosen := group.pick(message(), tried)) is not None:
-        assert chosen not in tried
-        tried.append(chosen)
-    assert len(tried) == 5
-    assert tried[-1].session.client_id == "offline"
-
-
 def test_round_robin_gives_each_the_same() -> None:
     group = group_of(SharedStrategy.ROUND_ROBIN, *sessions(7))
     assert set(Counter(picks(group, *[message()] * 70)).values()) == {10}
