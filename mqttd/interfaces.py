@@ -7,9 +7,11 @@ Names follow zope.interface; a provider declares itself with ``@implementer``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import define, field, frozen
+from twisted.cred.error import UnauthorizedLogin
 from zope.interface import Attribute, Interface, implementer
 
 if TYPE_CHECKING:
@@ -90,10 +92,13 @@ class IMQTTCredentials(Interface):
     has_username: bool = Attribute("Whether CONNECT carried a user name.")
     password: bytes | None = Attribute("Password, or None.")
     peer: Peer = Attribute("Where the client is.")
-    listener: ListenerSettings = Attribute("Where it came in.")
+    listener: ListenerSettings | None = Attribute("Where it came in, if by MQTT.")
 
     def checkPassword(password: bytes) -> bool:
         """As in ``IUsernamePassword``."""
+
+    def wanted() -> bool:
+        """False when the client has left meanwhile, so that an answer is of no use."""
 
 
 class IMQTTAvatar(Interface):
@@ -101,6 +106,7 @@ class IMQTTAvatar(Interface):
 
     principal: str | None = Attribute("Stable name of who this is; None: anonymous.")
     superuser: bool = Attribute("True passes every access rule.")
+    source: str = Attribute("Name of the authenticator that said yes; '' if none has a name.")
     expires_at: float | None = Attribute(
         "Clock time at which the right to be connected ends, or None."
     )
@@ -114,8 +120,80 @@ class Avatar:
     principal: str | None = None
     superuser: bool = False
     expires_at: float | None = None
-    #: Claims or groups that an authorizer may look at.
+    #: Claims that an authorizer may look at; "groups" is a list of names.
     claims: dict[str, Any] = field(factory=dict)
+    source: str = ""
+
+
+class LoginRefused(UnauthorizedLogin):
+    """A no that says more than that user name or password is not right."""
+
+    #: Reason code of the CONNACK; *label* names the cause in the metrics.
+    reason = 0x87
+    label = "authentication"
+    text = "not authorized"
+
+
+class LoginUnavailable(LoginRefused):
+    """Who could tell is not there, or talks nonsense; str() says so to the log only."""
+
+    reason = 0x88
+    label = "authentication-error"
+    text = "authentication is not available"
+
+
+class LoginBusy(LoginRefused):
+    """Too many logins wait already."""
+
+    reason = 0x89
+    label = "authentication-busy"
+    text = "too many logins at once"
+
+
+class Unknown(Enum):
+    """The answer of an authenticator that is not the one to ask."""
+
+    NOT_MINE = "not mine"
+
+
+NOT_MINE = Unknown.NOT_MINE
+
+
+@frozen
+class Revoked:
+    """Whose right to be here has ended, as an authenticator sees it."""
+
+    #: Principals that are not known any more: connections and sessions end.
+    removed: frozenset[str] = frozenset()
+    #: Those who must log in again: connections end.
+    changed: frozenset[str] = frozenset()
+    #: All that came by this authenticator must log in again.
+    everyone: bool = False
+
+
+class IAuthenticator(Interface):
+    """One of those that the chain asks who a client is."""
+
+    name: str = Attribute("Name in listeners' settings, logs and metrics.")
+
+    def start() -> None:
+        """Open what it needs; called before the first login."""
+
+    def stop() -> None:
+        """Close it."""
+
+    def authenticate(credentials: Any) -> Any:
+        """Answer for ``IMQTTCredentials``: yes, no, or not mine.
+
+        Returns an ``Avatar`` (yes) or ``NOT_MINE``, or a Deferred of one; raises,
+        or fails with, ``UnauthorizedLogin`` (no). Any other error is a no.
+        """
+
+    def reload() -> Any:
+        """Read files anew; returns ``Revoked``.
+
+        Raises ``ValueError`` or ``OSError`` with what is wrong; nothing has changed then.
+        """
 
 
 class IAuthenticationMethod(Interface):

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mqttd import __version__
-from mqttd.access import make_portal
+from mqttd.access import Authentication, Changed
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.build import change
 from mqttd.admin import Admin
@@ -65,6 +65,7 @@ CHANGEABLE = frozenset(
         "log_level",
         "log_levels",
         "hooks",
+        "authentication",
         "listeners",
     }
 )
@@ -151,6 +152,10 @@ class MQTTBroker(Service):
         clock = self.reactor
         # A real reactor's own time is the wall clock, which may jump.
         seconds = clock.seconds if isinstance(clock, Clock) else time.monotonic
+        #: Who is asked who a client is.
+        self.authentication = Authentication(
+            clock, self.settings, checkers=self._checkers, seconds=seconds
+        )
         #: The rules of the settings; None where a program has an authorizer of its own.
         self.access: AccessControl | None = None
         if self._authorizer is None:
@@ -160,9 +165,9 @@ class MQTTBroker(Service):
             self.settings,
             clock,
             seconds=seconds,
-            portal=make_portal(self._checkers) if self._checkers else None,
+            portal=self.authentication.portal,
             authorizer=self._authorizer or self.access,
-            methods=self._methods,
+            methods=(*self._methods, *self.authentication.methods),
             store=self._store(),
         )
         #: What its listeners share: buckets, and the gathering of output.
@@ -201,7 +206,7 @@ class MQTTBroker(Service):
     def _bind(self) -> None:
         if self._bound:
             return
-        check_listeners(self.settings.listeners, bool(self._checkers))
+        self._check_listeners(self.settings)
         raise_file_limit()
         self._make_anew()
         self._bound = True
@@ -217,9 +222,10 @@ class MQTTBroker(Service):
     def _begin(self) -> None:
         if self._begun:
             return
-        check_listeners(self.settings.listeners, bool(self._checkers))
+        self._check_listeners(self.settings)
         self._make_anew()
         self._begun = True
+        self.authentication.start()
         # Before the store: a will that is due is judged by the rules.
         if self.access is not None:
             self.access.start()
@@ -243,6 +249,9 @@ class MQTTBroker(Service):
         if self.start_error is not None:
             error, self.start_error = self.start_error, None
             raise error
+
+    def _check_listeners(self, settings: BrokerSettings) -> None:
+        check_listeners(settings.listeners, bool(self._checkers or settings.authentication))
 
     def _open(self, settings: ListenerSettings) -> Deferred[None]:
         """Listen as *settings* say; fails with ``StartError``."""
@@ -268,6 +277,7 @@ class MQTTBroker(Service):
             self.admin.stop()
             self._closing = self.broker.close()
         self.broker.stop()
+        self.authentication.stop()
         if self.access is not None:
             self.access.stop()
         self._bound = self._begun = False
@@ -306,6 +316,7 @@ class MQTTBroker(Service):
         self.admin.stop()
         await self.broker.close()
         self.broker.stop()
+        self.authentication.stop()
         if self.access is not None:
             self.access.stop()
         self.listeners.clear()
@@ -348,7 +359,7 @@ class MQTTBroker(Service):
         limits they began with; those of a listener that is gone stay.
         """
         try:
-            check_listeners(settings.listeners, bool(self._checkers))
+            self._check_listeners(settings)
         except ConfigError as error:
             return Reloaded(errors=tuple(error.lines()))
         different = {
@@ -356,6 +367,9 @@ class MQTTBroker(Service):
             for f in fields(BrokerSettings)
             if getattr(settings, f.name) != getattr(self.settings, f.name)
         }
+        known = self.authentication.reload(settings.authentication)
+        if known.refused:
+            return Reloaded(errors=known.errors)
         rules, rule_errors = self._change_rules(settings)
         now = {name: value for name, value in different.items() if name in CHANGEABLE}
         if rule_errors:
@@ -370,8 +384,14 @@ class MQTTBroker(Service):
         self.broker.retained.settings = self.settings.retained
         self.network.limits.change(self.settings.shared_limits)
         now.pop("listeners", None)
+        now.pop("authentication", None)
+        self._authenticate_by(known)
         changed, errors = self._change_listeners()
-        return Reloaded((*now, *changed, *rules), later, (*rule_errors, *errors))
+        return Reloaded(
+            (*now, *known.names, *changed, *rules),
+            later,
+            (*known.errors, *rule_errors, *errors),
+        )
 
     def _change_rules(self, settings: BrokerSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Read the access rules again; what they do not allow any more ends."""
@@ -385,6 +405,15 @@ class MQTTBroker(Service):
             return (), tuple(error.lines())
         self.broker.rules_changed()
         return ("access rules",), ()
+
+    def _authenticate_by(self, changed: Changed) -> None:
+        """Put what authentication is now to use, and end what it does not vouch for."""
+        self.broker.portal = self.authentication.portal
+        methods = (*self._methods, *self.authentication.methods)
+        self.broker.methods = {method.name: method for method in methods}
+        for source, revoked in changed.revoked.items():
+            ended = self.broker.revoke(source, revoked)
+            log.info("{ended} connections by {source} were revoked", ended=ended, source=source)
 
     def _change_listeners(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Open, change and close listeners; what was done, and what went wrong."""

@@ -38,11 +38,12 @@ from mqttd.fields import (
     whole_seconds,
 )
 from mqttd.settings_access import AccessSettings, RuleSourceSettings
+from mqttd.settings_authentication import ALL, AuthenticatorSettings, check_names
 
 __all__ = [
     "LOG_LEVELS",
     "AccessSettings",
-    "AuthenticationSettings",
+    "AuthenticatorSettings",
     "BrokerSettings",
     "ClientCertificate",
     "ConnectionLimits",
@@ -53,6 +54,7 @@ __all__ = [
     "Identity",
     "ListenerSettings",
     "Overflow",
+    "PasswordHashing",
     "PluginSettings",
     "ProtocolSettings",
     "Rate",
@@ -404,7 +406,13 @@ class ListenerSettings:
     )
     #: Shown in logs and metrics; "" means the endpoint string.
     name: str = text()
+    #: Whether a client that no authenticator knows comes in, as nobody.
     allow_anonymous: bool = flag(False)
+    #: Names of the authenticators that are asked, in this order; "all" stands for
+    #: all of them, in the order of the configuration.
+    authentication: tuple[str, ...] = texts(
+        (ALL,), 'a list of names of [[authentication]] tables, or ["all"]', bool
+    )
     #: Connections that may wait in the kernel to be accepted, where the endpoint
     #: string does not say.
     backlog: int = count(4096, 1, 65_535)
@@ -459,13 +467,22 @@ def _are_listeners(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(x, ListenerSettings) for x in value)
 
 
-@frozen
-class AuthenticationSettings:
-    """Where the daemon finds out who a client is."""
+def _are_authenticators(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(x, AuthenticatorSettings) for x in value)
 
-    #: Checkers as ``twistd --help-auth`` lists them: "file:/etc/mqttd/passwords".
-    #: An embedding program gives its checkers to ``MQTTBroker`` instead.
-    auth: tuple[str, ...] = texts((), 'a list such as ["file:/etc/mqttd/passwords"]', bool)
+
+@frozen
+class PasswordHashing:
+    """The threads in which passwords are compared with their hashes."""
+
+    #: Hashes computed at once; 0 means one less than the machine has processors.
+    threads: int = count(0, 0, 64)
+    #: How much the threads stand back behind the reactor: from 0 to 19, as nice(1).
+    niceness: int = count(10, 0, 19)
+    #: Logins that wait for a thread; more are refused as "busy".
+    maximum_waiting: int = count(1000, 1)
+    #: Of these, from one address, so that one cannot take the place of all.
+    maximum_waiting_per_address: int = count(50, 1)
 
 
 @frozen
@@ -539,7 +556,6 @@ class BrokerSettings:
     store: StoreSettings = part(StoreSettings)
     limits: ConnectionLimits = part(ConnectionLimits)
     shared_limits: SharedLimits = part(SharedLimits)
-    authentication: AuthenticationSettings = part(AuthenticationSettings)
     #: Who is asked what a client may do, in this order; without any, everyone may
     #: do everything.
     authorization: tuple[RuleSourceSettings, ...] = field(
@@ -548,6 +564,11 @@ class BrokerSettings:
     access: AccessSettings = part(AccessSettings)
     hooks: HookSettings = part(HookSettings)
     http: HTTPSettings = part(HTTPSettings)
+    #: Who is asked who a client is, in this order.
+    authentication: tuple[AuthenticatorSettings, ...] = field(
+        default=(), validator=check("a tuple of AuthenticatorSettings", _are_authenticators)
+    )
+    password_hashing: PasswordHashing = part(PasswordHashing)
     #: "text" or "json".
     log_format: str = one_of("text", "text", "json")
     #: "debug", "info", "warn", "error" or "critical".
@@ -559,6 +580,10 @@ class BrokerSettings:
     listeners: tuple[ListenerSettings, ...] = field(
         default=(), validator=check("a tuple of ListenerSettings", _are_listeners)
     )
+
+    def __attrs_post_init__(self) -> None:
+        check_names(self.authentication, tuple(x for y in self.listeners for x in y.authentication))
+
     plugins: tuple[PluginSettings, ...] = field(
         default=(), validator=check("a tuple of PluginSettings", _are_plugins)
     )

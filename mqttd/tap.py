@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from types import TracebackType
 from typing import Any, NoReturn
 
 from attrs import evolve
 from twisted.copyright import version as twisted_version
-from twisted.cred.strcred import AuthOptionMixin, makeChecker
+from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
@@ -77,7 +78,8 @@ class Options(usage.Options, AuthOptionMixin):
         try:
             self.settings = self.load()
             self._check_endpoints()
-            self.checkers = make_checkers(self)
+            self.checkers = list(self["credCheckers"])
+            self._check_authentication()
             make_sources(self.settings.authorization)
             if self["check-config"]:
                 self._check_certificates()
@@ -116,9 +118,7 @@ class Options(usage.Options, AuthOptionMixin):
                 self["data-dir"] or settings.data_directory or default_directory()
             ),
         )
-        check_listeners(
-            settings.listeners, bool(self["credCheckers"] or settings.authentication.auth)
-        )
+        check_listeners(settings.listeners, bool(self["credCheckers"] or settings.authentication))
         return settings
 
     def _check_endpoints(self) -> None:
@@ -134,6 +134,17 @@ class Options(usage.Options, AuthOptionMixin):
         if problems:
             raise ConfigError("mqttd", problems)
 
+    def _check_authentication(self) -> None:
+        """Read the files and find the libraries that authenticators need."""
+        from twisted.internet import reactor
+
+        from mqttd.access import Authentication, AuthenticationError
+
+        try:
+            Authentication(reactor, self.settings, seconds=time.monotonic)
+        except AuthenticationError as error:
+            raise ConfigError("mqttd", [Problem((), str(error))]) from None
+
     def _check_certificates(self) -> None:
         from mqttd.net.tls import ServerTLS
 
@@ -146,21 +157,6 @@ class Options(usage.Options, AuthOptionMixin):
                 problems.append(Problem(("listener", index, "tls"), f": {error}"))
         if problems:
             raise ConfigError("mqttd", problems)
-
-
-def make_checkers(options: Options) -> list[Any]:
-    """The credentials checkers of the command line and of [authentication].
-
-    :raise ConfigError: when one cannot be made.
-    """
-    checkers = list(options["credCheckers"])
-    for description in options.settings.authentication.auth:
-        try:
-            checkers.append(makeChecker(description))
-        except Exception as error:
-            text = f" = {description!r}: {error or type(error).__name__}"
-            raise ConfigError("mqttd", [Problem(("authentication", "auth"), text)]) from error
-    return checkers
 
 
 def makeService(options: Options) -> Any:

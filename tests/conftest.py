@@ -17,6 +17,7 @@ import pytest
 #: Program -> how a person gets it.
 PROGRAMS = {
     "mosquitto": "apt-get install mosquitto",
+    "mosquitto_passwd": "apt-get install mosquitto",
     "mosquitto_pub": "apt-get install mosquitto-clients",
     "mosquitto_sub": "apt-get install mosquitto-clients",
     "node": "apt-get install nodejs",

@@ -34,6 +34,7 @@ from mqttd.settings import (
     Identity,
     ListenerSettings,
     Overflow,
+    PasswordHashing,
     ProtocolSettings,
     Rate,
     RetainedSettings,
@@ -44,6 +45,7 @@ from mqttd.settings import (
     WebSocketSettings,
 )
 from mqttd.settings_access import RULE_SOURCES, ClaimsSettings, RuleFileSettings
+from mqttd.settings_authentication import AUTHENTICATORS
 
 ETC = Path(__file__).parent.parent / "etc"
 
@@ -169,8 +171,8 @@ def test_all_errors_are_told_at_once_one_a_line() -> None:
         'mqttd.toml: limits.inbound_messages = "10KiB/s": must be a rate such as '
         '"100/s burst 500", or "unlimited"',
         "mqttd.toml: foo: unknown; known here: broker, log, protocol, session, retained, store, "
-        "limits, shared_limits, authentication, access, hooks, http, authorization, plugin, "
-        "listener",
+        "limits, shared_limits, password_hashing, access, hooks, http, authentication, "
+        "authorization, plugin, listener",
         "mqttd.toml: listener[1].limits.maximum_connections = -1: must be a whole number of at "
         "least 0",
         'mqttd.toml: listener[1].endpoint: missing; for instance endpoint = "tcp:1883"',
@@ -212,7 +214,21 @@ def test_all_errors_are_told_at_once_one_a_line() -> None:
         ("[[listener]]\nendpoint = 'tcp:1'\naccess = ['allow all of']", "listener[1].access"),
         ("[[listener]]\nendpoint = 'tcp:1'\nproxy_sources = ['ten']", "listener[1].proxy_sources"),
         ("[[listener]]\nendpoint = 'tcp:1'\nproxy_sources = 'ten'", "listener[1].proxy_sources"),
-        ("[authentication]\nauth = 'file:x'", "authentication.auth"),
+        ("[authentication]\nauth = ['file:x']", "authentication"),
+        ("[[authentication]]\npath = 'x'", "authentication[1].type"),
+        ("[[authentication]]\ntype = 'telepathy'", "authentication[1].type"),
+        ("[[authentication]]\ntype = ['sql']", "authentication[1].type"),
+        ("[[authentication]]\ntype = 'cred'\nauth = 'file:x'", "authentication[1].auth"),
+        ("[[authentication]]\ntype = 'cred'", "authentication[1].auth"),
+        ("[[authentication]]\ntype = 'password-file'", "authentication[1].path"),
+        ("[[authentication]]\ntype = 'scram'\npath = 'x'\npaht = 1", "authentication[1].paht"),
+        ("[[authentication]]\ntype = 'scram'\npath = 'x'\nname = 'all'", "authentication"),
+        (
+            "[[authentication]]\ntype = 'certificate'\nidentity = 'none'",
+            "authentication[1].identity",
+        ),
+        ("[[authentication]]\ntype = 'certificate'\n" * 2, "authentication"),
+        ("[[listener]]\nendpoint = 'tcp:1'\nauthentication = ['who']", "authentication"),
         ("[protocol]\nserver_moved = true", "protocol.server_moved"),
     ],
 )
@@ -331,7 +347,7 @@ def test_a_listener_for_the_outside_must_say_who_may_connect() -> None:
     assert not outside.allow_anonymous
     with pytest.raises(ConfigError) as refused:
         check_listeners([outside], authenticated=False)
-    for remedy in ("allow_anonymous = true", "--allow-anonymous", "--auth", "[authentication]"):
+    for remedy in ("allow_anonymous = true", "--allow-anonymous", "--auth", "[[authentication]]"):
         assert remedy in str(refused.value)
     check_listeners([outside], authenticated=True)
     check_listeners([attrs.evolve(outside, allow_anonymous=True)], authenticated=False)
@@ -351,7 +367,9 @@ def test_certificates_of_clients_are_authentication() -> None:
 
 
 def test_with_authentication_no_listener_is_anonymous_by_itself() -> None:
-    text = "[authentication]\nauth = ['file:x']\n[[listener]]\nendpoint = 'unix:/a'\n"
+    text = (
+        "[[authentication]]\ntype = 'cred'\nauth = ['file:x']\n[[listener]]\nendpoint = 'unix:/a'\n"
+    )
     assert not parse_settings(text).listeners[0].allow_anonymous
     assert not load_settings(authenticated=True).listeners[0].allow_anonymous
     assert parse_settings(text + "allow_anonymous = true").listeners[0].allow_anonymous
@@ -430,6 +448,69 @@ def test_the_example_file_has_every_setting() -> None:
     assert keys(uncommented()) == keys(complete)
 
 
+def test_the_example_of_authentication_has_every_type_and_every_setting() -> None:
+    text = (ETC / "authentication.toml").read_text()
+    settings = parse_settings(re.sub(r"^#(?=\[|\w+ = )", "", text, flags=re.M))
+    assert [each.TYPE for each in settings.authentication] == list(AUTHENTICATORS)
+    tables = text.split("[[authentication]]")[1:]
+    for settled, table in zip(settings.authentication, tables, strict=True):
+        kind = type(settled)
+        said = set(re.findall(r"^#?(\w+) = ", table, flags=re.M)) - {"type"}
+        assert said == {field.name for field in attrs.fields(kind)}
+        # What is commented out is the default.
+        without = parse_settings("[[authentication]]" + table.split("\n[[")[0]).authentication[0]
+        for name in set(re.findall(r"^#(\w+) = ", table, flags=re.M)):
+            assert getattr(settled, name) == getattr(without, name), (kind, name)
+
+
+def test_secrets_have_no_place_in_settings() -> None:
+    assert parse_settings(ETC.joinpath("authentication.toml").read_text()).authentication
+    with pytest.raises(SettingError) as caught:
+        AUTHENTICATORS["http"](url="https://user:hunter2@auth.example.org/")  # type: ignore[call-arg]
+    assert "hunter2" not in str(caught.value)
+    (cred,) = parse_settings(
+        "[[authentication]]\ntype = 'cred'\nauth = ['memory:ann:hunter2']"
+    ).authentication
+    assert "hunter2" not in repr(cred)
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("type = 'http'\nurl = 'http://auth.example.org'", "url"),
+        ("type = 'http'\nurl = 'https:///x'", "url"),
+        ("type = 'http'\nurl = 'https://[x'", "url"),
+        ("type = 'jwt'\nalgorithms = ['none']\nkey_file = 'x'", "algorithms"),
+        ("type = 'jwt'\nalgorithms = ['HS256', 'RS256']\nkey_file = 'x'", "algorithms"),
+        ("type = 'jwt'\nalgorithms = []\nkey_file = 'x'", "algorithms"),
+        ("type = 'jwt'\nalgorithms = ['RS256']", "key_file"),
+        ("type = 'jwt'\nalgorithms = ['RS256']\nkey_file = 'x'\njwks_file = 'y'", "key_file"),
+        ("type = 'jwt'\nalgorithms = ['RS256']\njwks_url = 'http://x.example/'", "jwks_url"),
+        ("type = 'sql'\ndatabase = 'd'\nquery = \"SELECT '${username}'\"", "query"),
+        ("type = 'sql'\ndatabase = 'd'\nquery = 'SELECT ${user}'", "query"),
+        ("type = 'sql'\ndatabase = 'd'\nquery = 'SELECT $1'", "query"),
+        ("type = 'sql'\ndatabase = 'd'\nquery = 'q'\nhost = 'db.example'", "tls"),
+        ("type = 'sql'\ndatabase = 'd'\nquery = 'q'\nhost = 'db.example'\ntls = true", "ca_file"),
+        ("type = 'redis'\nhost = 'redis.example'", "tls"),
+        ("type = 'redis'\nkey = '${nobody}'", "key"),
+        ("type = 'ldap'\nurl = 'ldap://dir.example'\nuser_dn = 'uid=${username}'", "url"),
+        ("type = 'ldap'\nurl = 'ldaps://dir.example'", "user_dn"),
+        (
+            "type = 'ldap'\nurl = 'ldaps://dir.example'\nsearch_base = 'b'\nbind_dn = 'c'",
+            "bind_password_file",
+        ),
+    ],
+)
+def test_an_authenticator_that_would_be_unsafe_is_refused(table: str, key: str) -> None:
+    (line,) = errors(f"[[authentication]]\n{table}")
+    assert line.startswith(f"mqttd.toml: authentication[1].{key} = ")
+
+
+def test_what_authenticators_say_can_be_read_again() -> None:
+    settings = parse_settings(ETC.joinpath("authentication.toml").read_text())
+    assert parse_settings(render_settings(settings)) == settings
+
+
 def test_the_other_example_is_a_configuration() -> None:
     settings = load_settings(ETC / "example.toml")
     check_listeners(settings.listeners, authenticated=True)
@@ -443,7 +524,8 @@ def test_every_setting_is_obeyed_somewhere() -> None:
     files = [
         path
         for path in (ETC.parent / "mqttd").rglob("*.py")
-        if path.name not in ("settings.py", "settings_access.py", "fields.py")
+        if path.name
+        not in ("settings.py", "settings_access.py", "settings_authentication.py", "fields.py")
         and path.parent.name != "config"
     ]
     code = "\n".join(path.read_text() for path in files)
@@ -462,9 +544,13 @@ def test_every_setting_is_obeyed_somewhere() -> None:
             HTTPSettings,
             AccessSettings,
             *RULE_SOURCES.values(),
+            PasswordHashing,
+            *AUTHENTICATORS.values(),
         )
         for field in attrs.fields(group)
     }
+    # The settings' own check obeys this one, and nobody after it.
+    names.discard("allow_plaintext")
     unread = {name for name in names if not re.search(rf'\.{name}\b|"{name}"', code)}
     assert unread <= NOT_YET
 

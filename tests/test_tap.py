@@ -96,21 +96,35 @@ def test_a_checker_is_permission(tmp_path: Path) -> None:
     assert len(options.checkers) == 1
 
 
-def test_checkers_of_the_file_join_those_of_the_command_line(tmp_path: Path) -> None:
+def test_an_authenticator_is_permission(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("ann:secret\n")
     path = tmp_path / "mqttd.toml"
-    path.write_text(f"[authentication]\nauth = ['file:{passwords}']\n")
-    assert len(parsed("-c", str(path)).checkers) == 1
-    assert len(parsed("-c", str(path), "--auth", "memory:bob:secret").checkers) == 2
+    path.write_text(f"[[authentication]]\ntype = 'cred'\nauth = ['file:{passwords}']\n")
+    options = parsed("-c", str(path), "--listen", "tcp:1883", "--auth", "memory:bob:secret")
+    assert not options.settings.listeners[0].allow_anonymous
+    assert len(options.checkers) == 1
 
 
-def test_a_checker_that_cannot_be_made_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("type = 'cred'\nauth = ['nosuch:secret']", "'cred': auth = 'nosuch:...'"),
+        ("type = 'password-file'\npath = '/nonexistent'", "'password-file': /nonexistent: cannot"),
+        (
+            "type = 'sql'\nname = 'users'\ndriver = 'sqlite'\ndatabase = '/x'\nquery = 'q'",
+            "'users'",
+        ),
+    ],
+)
+def test_an_authenticator_that_cannot_be_made_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, told: str
 ) -> None:
     path = tmp_path / "mqttd.toml"
-    path.write_text("[authentication]\nauth = ['nosuch:thing']\n")
-    assert "authentication.auth = 'nosuch:thing'" in refused(capsys, "-c", str(path))
+    path.write_text(f"[[authentication]]\n{table}\n")
+    text = refused(capsys, "-c", str(path))
+    assert f"authentication {told}" in text
+    assert "secret" not in text
 
 
 def test_errors_come_one_a_line_and_without_the_help_text(

@@ -6,6 +6,7 @@ An ``IAuthorizer`` says what.
 
 from __future__ import annotations
 
+from mqttd.access.authentication import Authentication, AuthenticationError, Changed
 from mqttd.access.realm import MQTTRealm, make_portal
 
-__all__ = ["MQTTRealm", "make_portal"]
+__all__ = ["Authentication", "AuthenticationError", "Changed", "MQTTRealm", "make_portal"]

@@ -28,7 +28,7 @@ from mqttd.broker.router import Router
 from mqttd.broker.sessions import SessionRegistry
 from mqttd.broker.timers import TimerWheel
 from mqttd.broker.wills import WillService
-from mqttd.interfaces import Avatar, IAuthenticationMethod, IAuthorizer, IStore
+from mqttd.interfaces import Avatar, IAuthenticationMethod, IAuthorizer, IStore, Revoked
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import MQTT5, ReasonCode
 from mqttd.wire.packets import Properties, Will
@@ -187,6 +187,27 @@ class Broker:
             listener=listener,
             on_message=on_message,
         )
+
+    def revoke(self, source: str, revoked: Revoked) -> int:
+        """End what was there by right of the authenticator *source*; how many connections.
+
+        Their wills are not published: it was not for them to come back.
+        """
+        ended = 0
+        for connection in list(self.connections.values()):
+            avatar = connection.guard.avatar
+            known = revoked.everyone or avatar.principal in revoked.changed | revoked.removed
+            if getattr(avatar, "source", "") == source and known:
+                self.wills.disarm(connection.session)
+                connection.disconnect(
+                    ReasonCode.NOT_AUTHORIZED, "the right to be connected was revoked", "revoked"
+                )
+                ended += 1
+        for session in list(self.sessions):
+            if session.principal in revoked.removed and not session.online:
+                self.wills.disarm(session)
+                self.sessions.end(session)
+        return ended
 
     def drain(self) -> None:
         """Take leave of everyone: wills first, then DISCONNECT 0x8B.

@@ -6,6 +6,7 @@ The handshake makes one per CONNECT; checkers behind the portal look at it.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 
 from attrs import define, field
 from twisted.cred.credentials import IUsernamePassword
@@ -26,7 +27,13 @@ class MQTTCredentials:
     has_username: bool
     password: bytes | None = field(repr=False)
     peer: Peer
-    listener: ListenerSettings
+    #: None for a login that came by no listener of MQTT.
+    listener: ListenerSettings | None
+    is_wanted: Callable[[], bool] | None = field(default=None, repr=False)
+
+    def wanted(self) -> bool:
+        """False when the client has left meanwhile."""
+        return self.is_wanted is None or self.is_wanted()
 
     def checkPassword(self, password: bytes) -> bool:
         """Compare in constant time."""

@@ -30,6 +30,8 @@ from mqttd.interfaces import (
     Challenge,
     IAuthenticationMethod,
     IMQTTAvatar,
+    LoginRefused,
+    LoginUnavailable,
     Refuse,
 )
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, ReasonCode
@@ -220,24 +222,31 @@ async def _authenticate(connection: Connection, packet: Connect) -> Any:
     if peer.certificate_user is not None:
         connection.user_name = peer.certificate_user
         return Avatar(principal=peer.certificate_user)
-    listener = connection.transport.listener
     portal = connection.broker.portal
-    if listener.allow_anonymous and (portal is None or packet.user_name is None):
-        return ANONYMOUS
     if portal is None:
+        if connection.transport.listener.allow_anonymous:
+            return ANONYMOUS
         raise _not_known()
+    avatar: Any
     try:
         _, avatar, _ = await portal.login(_credentials(connection, packet), None, IMQTTAvatar)
-    except UnauthorizedLogin as error:
-        raise _not_known(getattr(error, "reason", None)) from None
+    except LoginRefused as error:
+        raise _login_refused(connection, error) from None
+    except UnauthorizedLogin:
+        raise _not_known() from None
     except Exception:
-        # A checker that fails says no. [MQTT-3.1.4-2]
+        # A portal that fails says no. [MQTT-3.1.4-2]
         log.failure("Authentication failed with an error; refused")
-        connection.broker.metrics.errors["authentication"] += 1
-        raise Refused(
-            ReasonCode.SERVER_UNAVAILABLE, "authentication is not available", "authentication-error"
-        ) from None
+        raise _login_refused(connection, LoginUnavailable()) from None
+    # What was proven counts, whatever CONNECT says of a user name.
+    connection.user_name = avatar.principal
     return avatar
+
+
+def _login_refused(connection: Connection, error: LoginRefused) -> Refused:
+    if isinstance(error, LoginUnavailable):
+        connection.broker.metrics.errors["authentication"] += 1
+    return Refused(ReasonCode(error.reason), error.text, error.label)
 
 
 def _credentials(connection: Connection, packet: Connect) -> MQTTCredentials:
@@ -248,13 +257,14 @@ def _credentials(connection: Connection, packet: Connect) -> MQTTCredentials:
         packet.password,
         connection.transport.peer,
         connection.transport.listener,
+        lambda: not connection.is_closed,
     )
 
 
-def _not_known(reason: ReasonCode | None = None) -> Refused:
+def _not_known() -> Refused:
     # One answer for an unknown user and a wrong password.
     return Refused(
-        reason or ReasonCode.BAD_USER_NAME_OR_PASSWORD,
+        ReasonCode.BAD_USER_NAME_OR_PASSWORD,
         "user name or password is not right",
         "authentication",
     )

@@ -85,7 +85,7 @@ def parse_settings(
     settings, said = reader.read(document)
     if reader.problems:
         raise ConfigError(source, reader.problems)
-    authenticated = authenticated or bool(settings.authentication.auth)
+    authenticated = authenticated or bool(settings.authentication)
     listeners = [
         listener if told else _with_default_access(listener, authenticated)
         for listener, told in zip(settings.listeners, said, strict=True)
@@ -144,7 +144,8 @@ def check_listeners(listeners: Iterable[ListenerSettings], authenticated: bool) 
         if listener.tls is not None and is_tls(listener.endpoint):
             text = f" {listener.endpoint!r} is TLS already: use tcp: or leave [listener.tls] out"
             problems.append(Problem(("listener", index), text))
-        if not (authenticated or listener.allow_anonymous or _proves_identity(listener.tls)):
+        asked = authenticated and bool(listener.authentication)
+        if not (asked or listener.allow_anonymous or _proves_identity(listener.tls)):
             problems.append(Problem(("listener", index), _unguarded(listener)))
     if problems:
         raise ConfigError("mqttd", problems)
@@ -154,7 +155,7 @@ def _unguarded(listener: ListenerSettings) -> str:
     reach = "nobody could connect" if is_local(listener.endpoint) else "is reachable from outside"
     return (
         f" {listener.endpoint!r} {reach} and nothing says who may connect: name a checker "
-        '(--auth file:PATH, or auth = ["file:PATH"] in [authentication]), ask for client '
+        "(--auth file:PATH, or a table [[authentication]]), ask for client "
         "certificates (client_certificate and identity in [listener.tls]), or let anyone in "
         "(--allow-anonymous, or allow_anonymous = true in its [[listener]])"
     )

@@ -31,6 +31,7 @@ from mqttd.settings import (
     WebSocketSettings,
 )
 from mqttd.settings_access import RULE_SOURCES
+from mqttd.settings_authentication import AUTHENTICATORS
 
 Path = tuple[str | int, ...]
 
@@ -42,7 +43,7 @@ PARTS = (
     "store",
     "limits",
     "shared_limits",
-    "authentication",
+    "password_hashing",
     "access",
     "hooks",
     "http",
@@ -50,7 +51,10 @@ PARTS = (
 
 #: The tables of which there is one for each of several, of one type each: the
 #: name, which is the field's too -> the types.
-TYPED: dict[str, Mapping[str, type]] = {"authorization": RULE_SOURCES}
+TYPED: dict[str, Mapping[str, type]] = {
+    "authentication": AUTHENTICATORS,
+    "authorization": RULE_SOURCES,
+}
 
 _LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("log_"))
 _BROKER = tuple(
@@ -113,7 +117,10 @@ class Reader:
         made = tuple(listener for listener in listeners if listener is not None)
         self._distinct(made)
         useful = tuple(plugin for plugin in plugins if plugin is not None)
-        return evolve(settings, listeners=made, plugins=useful), said
+        if not self.problems:
+            more = {"listeners": made, "plugins": useful}
+            settings = self._make(BrokerSettings, more, (), settings) or settings
+        return settings, said
 
     def _tables(self, document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         """The tables that stand in the file as [[*name*]]."""

@@ -12,8 +12,9 @@ from attrs import evolve
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from mqttd.identity import user_name
 from mqttd.net.listener import Listener
-from mqttd.net.tls import ServerTLS, TLSError, user_name
+from mqttd.net.tls import ServerTLS, TLSError
 from mqttd.settings import ClientCertificate, ConnectionLimits, Identity, TLSSettings
 from mqttd.wire.packets import Connect, Pingreq
 from mqttd.wire.serializer import serialize

@@ -1,0 +1,178 @@
+"""Asks SQL databases, by ``twisted.enterprise.adbapi``: one row at most.
+
+PostgreSQL (psycopg), MariaDB and MySQL (PyMySQL) and SQLite. What a client
+says goes into a query as a parameter and in no other way. Queries run in the
+threads of adbapi's pool; time limits stand in the drivers, since a thread cannot be
+stopped, and around them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.enterprise.adbapi import ConnectionLost, ConnectionPool
+
+from mqttd.access.backends import BackendError, read_secret
+from mqttd.access.backends.template import as_parameters, needed
+from mqttd.access.extras import need
+from mqttd.access.workload import Workload
+from mqttd.settings_authentication import SQLSettings
+
+#: Driver -> its module, the extra that has it, and how it writes parameters.
+_DRIVERS = {
+    "postgresql": ("psycopg", "postgresql", "pyformat"),
+    "mariadb": ("pymysql", "mariadb", "pyformat"),
+    "sqlite": ("sqlite3", "", "named"),
+}
+
+
+class Database:
+    """A query that is asked again and again."""
+
+    def __init__(self, settings: SQLSettings, reactor: Any) -> None:
+        """:raise ValueError: for files that cannot be used, or a missing driver."""
+        module, extra, style = _DRIVERS[settings.driver]
+        self._driver = need(module, extra)
+        self._module = module
+        self._settings = settings
+        self._reactor = reactor
+        self._query = as_parameters(settings.query, style)
+        self._workload = Workload(
+            reactor,
+            settings.connections,
+            settings.maximum_waiting,
+            # Twice, as a query may follow a new connection.
+            timeout=2 * settings.timeout,
+            cancels=False,
+        )
+        self._arguments = self._connection_arguments()
+        self._pool: ConnectionPool | None = None
+
+    def start(self) -> None:
+        """Connections are made when there is something to ask."""
+        if self._pool is None:
+            self._pool = ConnectionPool(
+                self._module,
+                cp_min=0,
+                cp_max=self._settings.connections,
+                cp_reconnect=True,
+                cp_noisy=False,
+                cp_reactor=self._reactor,
+                **self._arguments,
+            )
+
+    def stop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def reload(self) -> None:
+        """Read the password anew, for connections to come."""
+        arguments = self._connection_arguments()
+        if arguments != self._arguments:
+            self._arguments = arguments
+            if self._pool is not None:
+                self.stop()
+                self.start()
+
+    async def row(self, credentials: Any) -> dict[str, Any] | None:
+        """The row for *credentials*, by column; None when there is none.
+
+        :raise BackendError: when there is no answer, or more than one row.
+        """
+        values = needed(self._settings.query, credentials)
+        if values is None or any("\0" in value for value in values.values()):
+            return None
+        rows = await self._workload.run(credentials, lambda: self._ask(values))
+        if len(rows) > 1:
+            raise BackendError("the query gives more than one row")
+        return rows[0] if rows else None
+
+    async def _ask(self, values: dict[str, str]) -> list[dict[str, Any]]:
+        pool = self._pool
+        if pool is None:
+            raise BackendError("closed")
+        rows: list[dict[str, Any]]
+        try:
+            try:
+                rows = await pool.runInteraction(self._read, values)
+            except ConnectionLost:
+                # The server has closed an idle connection, or was started anew.
+                rows = await pool.runInteraction(self._read, values)
+        except BackendError:
+            raise
+        except Exception as error:
+            # Messages of drivers quote values; their class says what is wrong.
+            raise BackendError(f"{type(error).__module__}.{type(error).__name__}") from None
+        return rows
+
+    def _read(self, cursor: Any, values: dict[str, str]) -> list[dict[str, Any]]:
+        """In a thread: two rows at most, since one is right and two are wrong."""
+        cursor.execute(self._query, values)
+        names = [column[0].lower() for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(2)]
+
+    # --- connecting -----------------------------------------------------------
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        settings = self._settings
+        password = read_secret(settings.password_file) if settings.password_file else ""
+        if settings.ca_file and not Path(settings.ca_file).is_file():
+            raise ValueError(f"{settings.ca_file}: no such file")
+        if settings.driver == "sqlite":
+            return _sqlite(settings)
+        if settings.driver == "mariadb":
+            return _mariadb(settings, password)
+        return _postgresql(settings, password)
+
+
+def _sqlite(settings: SQLSettings) -> dict[str, Any]:
+    path = Path(settings.database).absolute()
+    if not path.is_file():
+        # SQLite would make an empty one.
+        raise ValueError(f"{path}: no such database")
+    return {
+        "database": f"{path.as_uri()}?mode=ro",
+        "uri": True,
+        "timeout": settings.timeout,
+        "check_same_thread": False,
+    }
+
+
+def _mariadb(settings: SQLSettings, password: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "user": settings.user,
+        "password": password,
+        "database": settings.database,
+        "connect_timeout": max(1, round(settings.timeout)),
+        "read_timeout": settings.timeout,
+        "write_timeout": settings.timeout,
+        "charset": "utf8mb4",
+        # Without it, each would see the table as it was at its first query.
+        "autocommit": True,
+    }
+    if settings.host.startswith("/"):
+        return {**arguments, "unix_socket": settings.host}
+    if settings.tls:
+        arguments |= {"ssl_ca": settings.ca_file, "ssl_verify_cert": True}
+        arguments["ssl_verify_identity"] = True
+    return {**arguments, "host": settings.host, "port": settings.port or 3306}
+
+
+def _postgresql(settings: SQLSettings, password: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port or 5432,
+        "dbname": settings.database,
+        "user": settings.user,
+        "password": password,
+        "connect_timeout": max(2, round(settings.timeout)),
+        "options": f"-c statement_timeout={round(settings.timeout * 1000)}",
+        "autocommit": True,
+        # Notices when the server vanishes without a word.
+        "tcp_user_timeout": round(settings.timeout * 1000),
+    }
+    if settings.tls:
+        return {**arguments, "sslmode": "verify-full", "sslrootcert": settings.ca_file}
+    return {**arguments, "sslmode": "disable"}

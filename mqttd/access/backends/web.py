@@ -1,0 +1,171 @@
+"""Asks web services, by treq: few requests at once, small answers, no detours.
+
+Used by the ``http`` authenticator and for JWKS. Redirects are not followed, no
+proxy is used, and a certificate is checked always.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from OpenSSL.crypto import Error as CryptoError
+from OpenSSL.SSL import Error as SSLError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.ssl import (
+    Certificate,
+    PrivateCertificate,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from zope.interface import implementer
+
+from mqttd.access.backends import BackendError, read_secret
+from mqttd.access.extras import need
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+
+
+class WebClient:
+    """Requests to one service."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        ca_file: str = "",
+        client_certificate: str = "",
+        token_file: str = "",
+        connections: int = 1,
+        timeout: float = 5.0,
+        maximum_answer: int = 65_536,
+    ) -> None:
+        """
+        :param timeout: seconds that an answer may take, all of it.
+        :param maximum_answer: bytes.
+        :raise ValueError: for files that cannot be used.
+        """
+        treq = need("treq", "http")
+        client = need("twisted.web.client", "http")
+        iweb = need("twisted.web.iweb", "http")
+        self._treq = treq
+        self._reactor = reactor
+        self._timeout = timeout
+        self._maximum_answer = maximum_answer
+        self._token_file = token_file
+        self._token = read_secret(token_file) if token_file else ""
+        trust, own = _trust(ca_file), _own_certificate(client_certificate)
+
+        @implementer(iweb.IPolicyForHTTPS)
+        class Policy:
+            def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+                return optionsForClientTLS(hostname.decode("ascii"), trust, own)
+
+        self._pool = client.HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = connections
+        agent = client.Agent(reactor, Policy(), connectTimeout=timeout, pool=self._pool)
+        self._http = treq.client.HTTPClient(agent)
+        self._stale = (
+            client.ResponseNeverReceived,
+            need("twisted.web._newclient", "http").RequestTransmissionFailed,
+        )
+
+    def reload(self) -> None:
+        """Read the token anew."""
+        if self._token_file:
+            self._token = read_secret(self._token_file)
+
+    def close(self) -> Any:
+        """Close idle connections."""
+        return self._pool.closeCachedConnections()
+
+    async def request(self, method: str, url: str, **content: Any) -> tuple[int, bytes]:
+        """Status and body of the answer; *content* is ``json`` or ``data``.
+
+        :raise BackendError: when there is none, or one that is too large.
+        """
+        work: Deferred[tuple[int, bytes]] = Deferred.fromCoroutine(
+            self._twice(method, url, content)
+        )
+        work.addTimeout(self._timeout, self._reactor)
+        try:
+            return await work
+        except BackendError:
+            raise
+        except Exception as error:
+            raise BackendError(_reason(error)) from None
+
+    async def _twice(self, method: str, url: str, content: dict[str, Any]) -> tuple[int, bytes]:
+        try:
+            return await self._once(method, url, content)
+        except self._stale:
+            # The server had closed an idle connection; asking again changes nothing.
+            return await self._once(method, url, content)
+
+    async def _once(self, method: str, url: str, content: dict[str, Any]) -> tuple[int, bytes]:
+        headers = {"User-Agent": "mqttd", "Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        response = await self._http.request(
+            method, url, headers=headers, allow_redirects=False, unbuffered=True, **content
+        )
+        body = bytearray()
+
+        def collect(data: bytes) -> None:
+            body.extend(data)
+            if len(body) > self._maximum_answer:
+                raise BackendError(f"the answer is larger than {self._maximum_answer} bytes")
+
+        await self._treq.collect(response, collect)
+        return response.code, bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the service, in words that hold none of the request."""
+    causes = [getattr(each, "value", each) for each in getattr(error, "reasons", ())]
+    for each in (error, *causes):
+        if isinstance(each, (CancelledError, TimeoutError)):
+            return "no answer in time"
+        if isinstance(each, SSLError):
+            return "TLS failed: check the server's certificate, its name and ca_file"
+        if isinstance(each, DNSLookupError):
+            return "the server's name is not known"
+        if isinstance(each, (ConnectError, ConnectionClosed)):
+            return f"no connection: {type(each).__name__}"
+    return f"a broken answer ({type(error).__name__})"
+
+
+def _trust(ca_file: str) -> Any:
+    if not ca_file:
+        return platformTrust()
+    return trustRootFromCertificates(load_certificates(ca_file))
+
+
+def load_certificates(path: str) -> list[Certificate]:
+    """The certificates in the PEM file at *path*.
+
+    :raise ValueError: when there is none.
+    """
+    try:
+        parts = Path(path).read_bytes().split(_BEGIN)[1:]
+        found = [Certificate.loadPEM(_BEGIN + part) for part in parts]
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, CryptoError):
+        raise ValueError(f"{path}: a certificate in it is damaged") from None
+    if not found:
+        raise ValueError(f"{path}: no certificate in it")
+    return found
+
+
+def _own_certificate(path: str) -> PrivateCertificate | None:
+    if not path:
+        return None
+    try:
+        return PrivateCertificate.loadPEM(Path(path).read_bytes())  # type: ignore[no-any-return]
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except Exception:
+        raise ValueError(f"{path}: not a PEM file with a certificate and its key") from None
