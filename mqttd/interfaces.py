@@ -279,6 +279,30 @@ class Decision:
     by: str
 
 
+class IAdmission(Interface):
+    """Keeps out those who misbehave, each before the step that it protects.
+
+    What refuses gives a few words for metrics and logs; None lets the client pass.
+    """
+
+    has_quota: bool = Attribute("Whether ``may_publish`` must be asked.")
+
+    def refuses_address(address: str) -> str | None:
+        """Before anything is read from a connection, and before TLS."""
+
+    def refuses_login(client_id: str, user: str | None, address: str) -> str | None:
+        """Before authentication; *user* is what CONNECT claims."""
+
+    def refuses_client(client_id: str, principal: str | None) -> str | None:
+        """After authentication, before anything that exists is touched."""
+
+    def login_failed(address: str) -> None:
+        """A client at *address* was not who it said."""
+
+    def may_publish(principal: str | None, address: str, size: int) -> bool:
+        """Whether a PUBLISH with a payload of *size* bytes is within the quota."""
+
+
 class IRuleSource(Interface):
     """One of those that an authorizer asks in turn; the first that decides, decides."""
 

@@ -23,8 +23,10 @@ from zope.interface import implementer
 
 from mqttd import __version__
 from mqttd.access import Authentication, Changed
+from mqttd.access.admission import Admission
 from mqttd.access.authorizer import AccessControl
-from mqttd.access.build import change
+from mqttd.access.bans import BanList
+from mqttd.access.build import ban_file, change
 from mqttd.admin import Admin
 from mqttd.admin.http import ControlError, HTTPControl
 from mqttd.broker.broker import Broker
@@ -62,6 +64,7 @@ CHANGEABLE = frozenset(
         "drain_timeout",
         "authorization",
         "access",
+        "abuse",
         "log_level",
         "log_levels",
         "hooks",
@@ -170,6 +173,13 @@ class MQTTBroker(Service):
             methods=(*self._methods, *self.authentication.methods),
             store=self._store(),
         )
+        #: Who is kept out.
+        self.admission = Admission(
+            self.settings.abuse,
+            BanList(time.time, ban_file(self.settings)),
+            self.broker.seconds,
+            time.time,
+        )
         #: What its listeners share: buckets, and the gathering of output.
         self.network = Network(self.broker)
         #: What the broker says about itself: $SYS, alarms, statistics.
@@ -229,6 +239,7 @@ class MQTTBroker(Service):
         # Before the store: a will that is due is judged by the rules.
         if self.access is not None:
             self.access.start()
+        self.admission.start(self.broker)
         try:
             self.broker.start()
             self.admin.start()
@@ -278,6 +289,7 @@ class MQTTBroker(Service):
             self._closing = self.broker.close()
         self.broker.stop()
         self.authentication.stop()
+        self.admission.stop()
         if self.access is not None:
             self.access.stop()
         self._bound = self._begun = False
@@ -317,6 +329,7 @@ class MQTTBroker(Service):
         await self.broker.close()
         self.broker.stop()
         self.authentication.stop()
+        self.admission.stop()
         if self.access is not None:
             self.access.stop()
         self.listeners.clear()
@@ -377,10 +390,13 @@ class MQTTBroker(Service):
             now.pop("authorization", None)
             now.pop("access", None)
         later = tuple(name for name in different if name not in CHANGEABLE)
+        if "abuse" in now and ban_file(settings) != ban_file(self.settings):
+            later += ("abuse.ban_file",)
         self.settings = self.broker.settings = evolve(self.settings, **now)
         if "sys_interval" in now:
             self.admin.sys_topics.stop()
             self.admin.sys_topics.start()
+        self.admission.change(self.settings.abuse)
         self.broker.retained.settings = self.settings.retained
         self.network.limits.change(self.settings.shared_limits)
         now.pop("listeners", None)

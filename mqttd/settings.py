@@ -37,11 +37,12 @@ from mqttd.fields import (
     texts,
     whole_seconds,
 )
-from mqttd.settings_access import AccessSettings, RuleSourceSettings
+from mqttd.settings_access import AbuseSettings, AccessSettings, RuleSourceSettings
 from mqttd.settings_authentication import ALL, AuthenticatorSettings, check_names
 
 __all__ = [
     "LOG_LEVELS",
+    "AbuseSettings",
     "AccessSettings",
     "AuthenticatorSettings",
     "BrokerSettings",
@@ -562,6 +563,7 @@ class BrokerSettings:
         default=(), validator=check("a tuple of RuleSourceSettings", _are_rule_sources)
     )
     access: AccessSettings = part(AccessSettings)
+    abuse: AbuseSettings = part(AbuseSettings)
     hooks: HookSettings = part(HookSettings)
     http: HTTPSettings = part(HTTPSettings)
     #: Who is asked who a client is, in this order.

@@ -1,8 +1,8 @@
-"""The settings of ``[[authorization]]``: one class for each type of rule source.
+"""The settings of ``[[authorization]]``, ``[access]`` and ``[abuse]``.
 
-``settings.py`` puts them into ``BrokerSettings``, ``mqttd.access`` makes sources of
-them. No secret stands in a setting: each is in a file of its own that a setting
-names.
+Each type of rule source has a class of its own. ``settings.py`` puts them into
+``BrokerSettings``, ``mqttd.access`` obeys them. No secret stands in a setting: each
+is in a file of its own that a setting names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from mqttd.fields import SettingError, count, flag, seconds, text
+from mqttd.fields import SettingError, count, flag, seconds, size, text
 
 
 def _need(settings: Any, *names: str) -> None:
@@ -84,3 +84,28 @@ class AccessSettings:
     decision_lifetime: float = seconds(60.0, 0, 86_400)
     #: Decisions that a connection remembers.
     decisions: int = count(256, 1, 65_536)
+
+
+@frozen
+class AbuseSettings:
+    """What is done about those who misbehave; 0 switches each of these off."""
+
+    #: Connections of one user, on all listeners.
+    maximum_connections_per_user: int = count(0)
+    #: Failed logins of an address (IPv6: a /64) within the window, after which it
+    #: is not let in for the delay, and twice as long each next time.
+    failed_logins: int = count(100)
+    failed_login_window: float = seconds(60.0, 1, 86_400)
+    failed_login_delay: float = seconds(10.0, 1, 86_400)
+    maximum_failed_login_delay: float = seconds(3600.0, 1, 31_536_000)
+    #: Connections that one client id may end within the window before it is banned.
+    flapping_limit: int = count(0)
+    flapping_window: float = seconds(60.0, 1, 86_400)
+    flapping_ban: float = seconds(300.0, 1, 31_536_000)
+    #: File that keeps bans over a restart; "" is bans.json in the data directory.
+    ban_file: str = text()
+    #: PUBLISH packets, and bytes of their payloads, that one user may send in a
+    #: period; clients without a name share those of their address.
+    message_quota: int = count(0)
+    byte_quota: int = size(0)
+    quota_period: float = seconds(86_400.0, 1, 31_536_000)

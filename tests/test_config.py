@@ -26,6 +26,7 @@ from mqttd.config.values import (
     parse_size,
 )
 from mqttd.settings import (
+    AbuseSettings,
     AccessSettings,
     BrokerSettings,
     ClientCertificate,
@@ -171,7 +172,7 @@ def test_all_errors_are_told_at_once_one_a_line() -> None:
         'mqttd.toml: limits.inbound_messages = "10KiB/s": must be a rate such as '
         '"100/s burst 500", or "unlimited"',
         "mqttd.toml: foo: unknown; known here: broker, log, protocol, session, retained, store, "
-        "limits, shared_limits, password_hashing, access, hooks, http, authentication, "
+        "limits, shared_limits, password_hashing, access, abuse, hooks, http, authentication, "
         "authorization, plugin, listener",
         "mqttd.toml: listener[1].limits.maximum_connections = -1: must be a whole number of at "
         "least 0",
@@ -542,6 +543,7 @@ def test_every_setting_is_obeyed_somewhere() -> None:
             TLSSettings,
             WebSocketSettings,
             HTTPSettings,
+            AbuseSettings,
             AccessSettings,
             *RULE_SOURCES.values(),
             PasswordHashing,

@@ -7,6 +7,7 @@ before anything has changed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from mqttd.access.rule_file import load_rules
 from mqttd.access.rules import ACTIONS
 from mqttd.config.errors import ConfigError, Problem
 from mqttd.interfaces import AccessRequest, Decision, IRuleSource
-from mqttd.settings import AccessSettings
+from mqttd.settings import AccessSettings, BrokerSettings
 from mqttd.settings_access import (
     ClaimsSettings,
     MosquittoFileSettings,
@@ -90,6 +91,15 @@ _MAKERS: Mapping[type[RuleSourceSettings], Callable[[Any], IRuleSource]] = {
     MosquittoFileSettings: _mosquitto,
     ClaimsSettings: _claims,
 }
+
+
+def ban_file(settings: BrokerSettings) -> str | None:
+    """Where bans are kept; None where nothing is."""
+    if settings.abuse.ban_file:
+        return settings.abuse.ban_file
+    folder = settings.data_directory
+    return os.path.join(folder, "bans.json") if folder else None
+
 
 Sources = tuple[tuple[IRuleSource, ...], tuple[IRuleSource, ...]]
 

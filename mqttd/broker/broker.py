@@ -28,7 +28,14 @@ from mqttd.broker.router import Router
 from mqttd.broker.sessions import SessionRegistry
 from mqttd.broker.timers import TimerWheel
 from mqttd.broker.wills import WillService
-from mqttd.interfaces import Avatar, IAuthenticationMethod, IAuthorizer, IStore, Revoked
+from mqttd.interfaces import (
+    Avatar,
+    IAdmission,
+    IAuthenticationMethod,
+    IAuthorizer,
+    IStore,
+    Revoked,
+)
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import MQTT5, ReasonCode
 from mqttd.wire.packets import Properties, Will
@@ -76,6 +83,8 @@ class Broker:
         self.metrics = Metrics()
         self.portal = portal
         self.authorizer: IAuthorizer = authorizer or AllowAll()
+        #: Who keeps out those who misbehave; None: nobody.
+        self.admission: IAdmission | None = None
         self.methods = {method.name: method for method in methods}
         self.source = source or random.Random()
         self.router = Router(strategy=settings.shared_strategy, source=self.source)

@@ -159,6 +159,9 @@ def learn(connection: Connection, packet: Publish, topic: str) -> None:
         return
     if not connection.guard.settled(PUBLISH, topic, packet.qos, False):
         return  # it was looked up, and is to be again
+    admission = connection.broker.admission
+    if admission is not None and admission.has_quota:
+        return
     if packet.properties:
         _learn_properties(connection, packet)
     routes = connection.routes

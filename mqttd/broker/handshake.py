@@ -88,6 +88,9 @@ async def _guarded(connection: Connection, work: Any) -> None:
     try:
         await work
     except Refused as refused:
+        admission = connection.broker.admission
+        if admission is not None and refused.label == "authentication":
+            admission.login_failed(connection.transport.peer.address)
         connection.refuse(refused.reason, refused.text, refused.label, refused.properties)
 
 
@@ -128,6 +131,7 @@ async def _connect(connection: Connection, packet: Connect) -> None:
     connection.client_id, assigned = _client_id(connection, packet)
     connection.user_name = packet.user_name
     _check_keep_alive(connection, packet)
+    _check_admission(connection)
     if connection.broker.hooks.connect:
         await _ask_hooks(connection, "connect", packet)
     method = properties.get("authentication_method")
@@ -444,6 +448,11 @@ async def finish(
         if connection.is_closed:
             return
     _check_draining(connection)  # it may have begun while we waited
+    admission = connection.broker.admission
+    if admission is not None:
+        refusal = admission.refuses_client(connection.client_id, avatar.principal)
+        if refusal is not None:
+            raise _not_admitted(refusal)
     # From here nothing waits until the session is ours: it never has two owners.
     session, present = _claim(connection, packet, avatar.principal)
     connection.accepted(session)
@@ -473,6 +482,22 @@ async def finish(
         # A client that can not take the CONNACK can not be served. [MQTT-3.1.2-24]
         connection.end("answer-too-large", will=False)
         connection.transport.close()
+
+
+def _check_admission(connection: Connection) -> None:
+    """Keep out whom we know, before it costs us a look for who it is."""
+    admission = connection.broker.admission
+    if admission is None:
+        return
+    address = connection.transport.peer.address
+    refusal = admission.refuses_login(connection.client_id, connection.user_name, address)
+    if refusal is not None:
+        raise _not_admitted(refusal)
+
+
+def _not_admitted(refusal: str) -> Refused:
+    reason = ReasonCode.BANNED if refusal == "banned" else ReasonCode.QUOTA_EXCEEDED
+    return Refused(reason, f"not let in: {refusal}", refusal)
 
 
 async def _ask_hooks(connection: Connection, event: str, *arguments: Any) -> None:

@@ -52,6 +52,12 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
             acknowledge(connection, packet, ReasonCode.SUCCESS)  # [MQTT-4.3.3-10]
             return None
         _check_quota(connection)
+    admission = connection.broker.admission
+    if admission is not None and admission.has_quota:
+        principal, address = connection.guard.avatar.principal, connection.transport.peer.address
+        if not admission.may_publish(principal, address, len(packet.payload)):
+            refuse(connection, packet, ReasonCode.QUOTA_EXCEEDED, "the quota is used up")
+            return None
     hooks = connection.broker.hooks
     if hooks.message_publish and hooks.concerns(topic):
         return hooked.publish(connection, packet, topic)
@@ -254,7 +260,7 @@ _TEXTS = {
 _DROPPED = frozenset((ReasonCode.NOT_AUTHORIZED, ReasonCode.QUOTA_EXCEEDED))
 
 
-def refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
+def refuse(connection: Connection, packet: Publish, reason: ReasonCode, text: str = "") -> None:
     """A message that is well-formed and not accepted."""
     label = reason.name.lower().replace("_", "-")
     connection.broker.metrics.dropped[label] += 1
@@ -262,7 +268,7 @@ def refuse(connection: Connection, packet: Publish, reason: ReasonCode) -> None:
         hooked.tell_refused(connection, packet, label)
     if connection.version >= MQTT5:
         if packet.qos:
-            acknowledge(connection, packet, reason)  # [MQTT-4.3.3-9] no id is kept
+            acknowledge(connection, packet, reason, text)  # [MQTT-4.3.3-9] no id is kept
         elif reason not in _DROPPED:
             raise ProtocolViolation(reason, _TEXTS[reason])
         return

@@ -45,6 +45,7 @@ PARTS = (
     "shared_limits",
     "password_hashing",
     "access",
+    "abuse",
     "hooks",
     "http",
 )

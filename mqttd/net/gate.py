@@ -116,6 +116,12 @@ class Gate(Factory):
         if not self._rules.allow(host or ""):
             self.refuse("access-rule")
             return False
+        admission = self.broker.admission
+        if admission is not None and host is not None:
+            refusal = admission.refuses_address(host)
+            if refusal is not None:
+                self.refuse(refusal)
+                return False
         limit = self.settings.limits.maximum_connections_per_address
         if limit and host is not None and self.factory.connections_of(host) >= limit:
             self.refuse("maximum-connections-per-address")
