@@ -145,6 +145,8 @@ class ProtocolSettings:
     wildcard_subscriptions: bool = flag(True)
     shared_subscriptions: bool = flag(True)
     subscription_identifiers: bool = flag(True)
+    #: Obey max-rate, conflate and sample among the user properties of SUBSCRIBE.
+    thinned_subscriptions: bool = flag(True)
     #: Largest packet accepted, fixed header included; bytes.
     maximum_packet_size: int = size(2 * 1024 * 1024, 20, 268_435_460)
     #: Unacknowledged QoS 1 and 2 messages a client may have towards us.

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mqttd.broker.connection import Connection
     from mqttd.broker.inbox import Incoming
     from mqttd.broker.inprocess import InProcessClient
+    from mqttd.broker.thinning import Thinned
 
 #: Seconds between sweeps for expired retained messages and for retries.
 SWEEP_INTERVAL = 1.0
@@ -101,6 +102,8 @@ class Broker:
         self.connections: dict[str, Connection] = {}
         #: Who is told and asked of what happens.
         self.hooks = Hooks(self)
+        #: Thinned subscriptions that have something waiting.
+        self.thinned: set[Thinned] = set()
         self.maximum_connections = 0
         self.started_at = self.seconds()
         self.draining = False
@@ -238,4 +241,6 @@ class Broker:
 
     def stop(self) -> None:
         """Forget every timer. Connections are the network's to end."""
+        for subscription in list(self.thinned):
+            subscription.ended()
         self.wheel.stop()

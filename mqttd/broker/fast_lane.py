@@ -98,7 +98,7 @@ class Unsure(Target):
         self.original = original
         self.session = original.session
         self.qos = -1
-        self.no_local = False
+        self.selective = False
         self.identifiers = ()
 
 
@@ -302,7 +302,7 @@ def _take_publishes(
                 and (receiver.lane == lane or receiver.lane == kept)
                 and receiver.transport.writable
                 and target.qos >= qos
-                and not target.no_local
+                and not target.selective
                 and not (version5 and target.identifiers)
                 and size <= receiver.maximum_packet_size
                 and (queue is None or not (queue.messages if qos else queue.messages_qos0))

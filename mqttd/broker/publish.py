@@ -67,15 +67,13 @@ class PublishService:
 
     def deliver(self, message: Message, targets: Iterable[Target]) -> None:
         """Give *message* to the sessions of *targets*."""
-        publisher = message.publisher
         for target in targets:
-            session = target.session
-            if target.no_local and session.client_id == publisher:
-                own = target.own
-                if own is not None:  # [MQTT-3.8.3-3]
-                    session.deliver(message, own)
+            if target.selective:
+                chosen = target.select(message)
+                if chosen is not None:  # [MQTT-3.8.3-3]
+                    chosen.session.deliver(message, chosen)
             else:
-                session.deliver(message, target)
+                target.session.deliver(message, target)
 
     def _route_shared(self, message: Message, group: SharedGroup) -> bool:
         member = group.pick(message)

@@ -195,6 +195,8 @@ class Router:
         """
         # [MQTT-3.8.4-3] [MQTT311-3.8.4-3]
         replaced = self._hold(subscription)
+        if replaced is not None and replaced.selective:
+            replaced.ended()
         name, inner = split_shared(subscription.topic_filter)
         if name is None:
             self._enter(subscription)
@@ -307,6 +309,8 @@ class Router:
 
     def _leave(self, subscription: Subscription) -> None:
         self._subscription_count -= 1
+        if subscription.selective:
+            subscription.ended()
         session, group = subscription.session, subscription.group
         inner = subscription.topic_filter if group is None else group.inner_filter
         route = self._route(inner)

@@ -7,16 +7,19 @@ it goes to the router, and retained messages follow the SUBACK.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from mqttd.broker import hooked
+from mqttd.broker import hooked, thinning
 from mqttd.broker.subscription import Subscription
+from mqttd.broker.thinning import Thinned, Thinning
 from mqttd.interfaces import SUBSCRIBE, Refuse
 from mqttd.wire.codes import MQTT5, SUBACK_FAILURE, ReasonCode, RetainHandling
 from mqttd.wire.errors import ProtocolViolation, malformed, protocol_error
 from mqttd.wire.packets import (
+    Properties,
     Suback,
     Subscribe,
     SubscriptionRequest,
@@ -45,6 +48,10 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
             ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
             "subscription identifiers are not supported",
         )
+    wants: Thinning | None = None
+    properties = Properties()
+    if "user_property" in packet.properties:
+        wants, properties = _thinning(connection, packet)
     reasons: list[int] = []
     replays: list[Subscription] = []
     requests: list[Any] = packet.subscriptions
@@ -54,8 +61,10 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
         reason = await judge(connection, request)
         if not connection.is_connected:
             return
+        if reason is None and wants is not None:
+            reason = _unfit_for_thinning(wants, request)
         if reason is None:
-            subscription, is_new = enter(connection, request, identifier)
+            subscription, is_new = enter(connection, request, identifier, wants)
             if wants_retained(subscription, request, is_new):
                 replays.append(subscription)
             reason = ReasonCode(subscription.qos)  # [MQTT-3.8.4-7] [MQTT311-3.8.4-5]
@@ -67,9 +76,35 @@ async def _subscribe(connection: Connection, packet: Subscribe) -> None:
         await durability.committed()
         if not connection.is_connected:
             return
-    connection.send(Suback(packet.packet_id, reasons))  # [MQTT-2.2.1-6] [MQTT311-2.3.1-7]
+    # [MQTT-2.2.1-6] [MQTT311-2.3.1-7]
+    connection.send(Suback(packet.packet_id, reasons, properties))
     for subscription in replays:
         replay(connection, subscription)
+
+
+def _thinning(connection: Connection, packet: Subscribe) -> tuple[Thinning | None, Properties]:
+    """What the user properties of *packet* ask for, and what SUBACK says to it."""
+    if not connection.transport.listener.protocol.thinned_subscriptions:
+        return None, Properties()
+    try:
+        wants = thinning.read(packet.properties["user_property"])
+    except ValueError as error:
+        return UNREADABLE, connection.explain(str(error))
+    if wants is None or not connection.problem_information:  # [MQTT-3.1.2-29]
+        return wants, Properties()
+    return wants, Properties(user_property=list(wants.asked))
+
+
+#: Stands for wishes that can not be read: no filter is subscribed to by halves.
+UNREADABLE = Thinning()
+
+
+def _unfit_for_thinning(wants: Thinning, request: SubscriptionRequest) -> ReasonCode | None:
+    """A member of a group would suppress what others then do not get."""
+    shared = request.topic_filter.startswith(("$share/", "$queue/"))
+    if wants is UNREADABLE or shared:
+        return ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
+    return None
 
 
 def _return_code(reason: ReasonCode) -> int:
@@ -133,13 +168,17 @@ def mounted(connection: Connection, topic_filter: str) -> str:
 
 
 def enter(
-    connection: Connection, request: SubscriptionRequest, identifier: int
+    connection: Connection,
+    request: SubscriptionRequest,
+    identifier: int,
+    wants: Thinning | None = None,
 ) -> tuple[Subscription, bool]:
     """Make the subscription; True with it if there was none on this filter."""
     session = connection.session
     settings = connection.transport.listener.protocol
     topic_filter = mounted(connection, request.topic_filter)
-    subscription = Subscription(
+    kind = Subscription if wants is None else partial(Thinned, connection.broker, wants)
+    subscription = kind(
         session,
         topic_filter,
         min(request.qos, settings.maximum_qos),  # [MQTT-3.2.2-10]

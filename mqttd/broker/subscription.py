@@ -34,18 +34,20 @@ class Subscriber(Protocol):
 class Target:
     """How a message is delivered to one session.
 
-    ``no_local`` is the one thing to test on the way: when it is true and the
-    publisher's client id is the session's, deliver to ``own`` instead, or not
-    at all when that is None.
+    ``selective`` is the one thing to test on the way: when it is true, ``select`` says
+    by which target a message is delivered, if at all.
     """
 
-    __slots__ = ("group", "identifiers", "no_local", "qos", "retain_as_published", "session")
+    __slots__ = ("group", "identifiers", "qos", "retain_as_published", "selective", "session")
+
+    #: See ``thinning``.
+    is_thinned = False
 
     session: Subscriber
     #: Maximum QoS granted.
     qos: int
-    #: At least one subscription behind this target has No Local.
-    no_local: bool
+    #: Not every message goes to the session by this very target.
+    selective: bool
     retain_as_published: bool
     #: Subscription identifiers, one per subscription that has one.
     identifiers: tuple[int, ...]
@@ -53,9 +55,18 @@ class Target:
     group: SharedGroup | None
 
     @property
+    def no_local(self) -> bool:
+        """At least one subscription behind this target has No Local."""
+        return self.selective
+
+    @property
     def own(self) -> Target | None:
         """The target for what the session's own client has published."""
         return None if self.no_local else self  # [MQTT-3.8.3-3]
+
+    def select(self, message: Message) -> Target | None:
+        """The target by which the session gets *message*; None: it does not."""
+        return self.own if self.session.client_id == message.publisher else self
 
 
 class Subscription(Target):
@@ -76,11 +87,14 @@ class Subscription(Target):
         #: As the client sent it, $share/<group>/ or $queue/ included.
         self.topic_filter = topic_filter
         self.qos = qos
-        self.no_local = no_local
+        self.selective = no_local
         self.retain_as_published = retain_as_published
         self.identifiers = (identifier,) if identifier else ()
         #: Set by the router.
         self.group = None
+
+    def ended(self) -> None:
+        """It is not in the router any more; for those that are selective."""
 
     @property
     def identifier(self) -> int:
@@ -104,17 +118,24 @@ class Merged(Target):
         # [MQTT-3.3.4-3] [MQTT-3.3.4-4]
         self.identifiers = tuple(i for s in subscriptions for i in s.identifiers)
         self.group = None
-        self.no_local = any(subscription.no_local for subscription in subscriptions)
+        self.selective = any(subscription.no_local for subscription in subscriptions)
         self._own: Target | None = None
-        if self.no_local:
+        if self.selective:
             local = [s for s in subscriptions if not s.no_local]  # [MQTT-3.8.3-3]
             self._own = merge(local) if local else None
 
     @property
     def own(self) -> Target | None:
-        return self._own if self.no_local else self
+        return self._own if self.selective else self
 
 
 def merge(subscriptions: Sequence[Subscription]) -> Target:
-    """The one target of all *subscriptions*, which belong to one session."""
+    """The one target of all *subscriptions*, which belong to one session.
+
+    One that is thinned adds nothing to one that is not; among several, the first
+    decides.
+    """
+    full = [subscription for subscription in subscriptions if not subscription.is_thinned]
+    if len(full) < len(subscriptions):
+        return merge(full) if full else subscriptions[0]
     return subscriptions[0] if len(subscriptions) == 1 else Merged(subscriptions)
