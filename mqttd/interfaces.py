@@ -662,6 +662,7 @@ class IDaemon(Interface):
     broker: Any = Attribute("The ``Broker``.")
     admin: Any = Attribute("The ``Admin``: figures and alarms.")
     settings: BrokerSettings = Attribute("The settings in force.")
+    control: Any = Attribute("The ``HTTPControl`` itself: its tokens.")
     clock: Any = Attribute("The reactor, as ``IReactorTime``.")
     listeners: dict[str, Any] = Attribute("Endpoint -> ``IRunningListener``.")
 

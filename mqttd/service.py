@@ -7,6 +7,7 @@ it connections; it knows nothing of packets and nothing of configuration files.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import time
@@ -187,7 +188,13 @@ class MQTTBroker(Service):
         #: What takes part by hooks.
         self.plugins = Plugins(self.broker, self.settings.plugins, self._plugin_objects)
         #: What operators talk to.
-        self.control = HTTPControl(self.reactor, self, self.settings.http, self._control_socket)
+        self.control = HTTPControl(
+            self.reactor, self, self.settings.http, self._control_socket, self._token_file()
+        )
+
+    def _token_file(self) -> str:
+        directory = self.settings.data_directory
+        return os.path.join(directory, "http-tokens.json") if directory else ""
 
     # --- start ------------------------------------------------------------------
 

@@ -496,6 +496,9 @@ class HookSettings:
     timeout: float = seconds(5.0, 0.001, 3600)
 
 
+ROLES = ("viewer", "operator", "administrator")
+
+
 @frozen
 class HTTPSettings:
     """The control API over HTTP."""
@@ -510,6 +513,21 @@ class HTTPSettings:
     maximum_body: int = size(1024 * 1024, 1024)
     #: Connections to each door of the API.
     maximum_connections: int = count(100, 1)
+    #: Measure how long each chunk of input takes to be answered, for the metrics.
+    latency: bool = flag(False)
+    #: Twisted endpoint on which the API is served over TCP; "" means nowhere. One
+    #: that can be reached from outside must be TLS.
+    endpoint: str = text()
+    #: Serve the API to the outside without TLS all the same.
+    plain: bool = flag(False)
+    #: User -> role (viewer, operator or administrator) for those who come with a
+    #: name and a password; others may not come in.
+    roles: dict[str, str] = table(
+        'a table of users, each with "viewer", "operator" or "administrator"',
+        lambda role: role in ROLES,
+    )
+    #: File of the tokens; "" means http-tokens.json in the data directory.
+    token_file: str = text()
 
 
 @frozen

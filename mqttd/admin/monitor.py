@@ -109,6 +109,7 @@ class Monitor:
     def _look(self, due: float) -> None:
         now = self._broker.seconds()
         self._wait()
+        self._broker.metrics.loop_delay.observe(max(0.0, now - due))
         self._watch_loop(now, now - due)
         if self._longest_collection >= LONG_COLLECTION:
             pause, self._longest_collection = self._longest_collection, 0.0

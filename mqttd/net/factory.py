@@ -12,6 +12,7 @@ from mqttd.net.limiter import Limits
 from mqttd.net.outbound import Flusher
 from mqttd.net.peer import peer_of
 from mqttd.net.protocol import MQTTProtocol
+from mqttd.net.timed import TimedProtocol
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
@@ -44,9 +45,10 @@ class MQTTFactory(ServerFactory):
         #: Those that are connected.
         self.protocols: set[MQTTProtocol] = set()
         self._addresses: dict[str, int] = {}
+        self._kind = TimedProtocol if broker.settings.http.latency else MQTTProtocol
 
     def buildProtocol(self, addr: IAddress | None) -> MQTTProtocol:  # type: ignore[override]
-        return MQTTProtocol(self, peer_of(addr))
+        return self._kind(self, peer_of(addr))
 
     def made(self, protocol: MQTTProtocol) -> None:
         """*protocol* is connected and knows its peer."""

@@ -1,7 +1,7 @@
-"""The doors of the API: a Unix socket for this machine's operator.
+"""The doors of the API: a Unix socket for this machine's operator, and TCP.
 
-The service makes one ``HTTPControl``. Whoever may open the socket, which only
-its owner may, is an administrator: that right is the file system's to give.
+The service makes one ``HTTPControl``. Who comes through which door as what, ``doors``
+says; what can be asked is the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import socket
 import stat
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from mqttd.admin.http.call import Identity
-from mqttd.admin.http.routes import all_routes
+from mqttd.admin.http.doors import Doorkeeper, by_socket
+from mqttd.admin.http.routes import all_routes, root_routes
 from mqttd.admin.http.site import API, ControlSite, Folder
-from mqttd.admin.http.table import Role, Table
+from mqttd.admin.http.table import Table
+from mqttd.admin.http.tokens import TokenError, Tokens
+from mqttd.config.endpoints import is_local, is_tls
 
 if TYPE_CHECKING:
     from mqttd.settings import HTTPSettings
@@ -28,10 +32,6 @@ log = Logger()
 LONGEST_PATH = 103
 
 
-#: Whoever could open the socket.
-OPERATOR = Identity("operator", Role.ADMINISTRATOR)
-
-
 class ControlError(Exception):
     """A door that cannot be opened; says which and why."""
 
@@ -40,25 +40,44 @@ class HTTPControl:
     """The API of one daemon."""
 
     def __init__(
-        self, reactor: Any, daemon: Any, settings: HTTPSettings, default_socket: str = ""
+        self,
+        reactor: Any,
+        daemon: Any,
+        settings: HTTPSettings,
+        default_socket: str = "",
+        default_tokens: str = "",
     ) -> None:
         """
         :param daemon: an ``IDaemon``.
         :param default_socket: the path where the settings name none; "" for none.
+        :param default_tokens: the same for the file of the tokens; "" keeps them
+            in memory.
         """
         self._reactor = reactor
         self._settings = settings
         self._default_socket = default_socket
         self._table = Table.of(all_routes())
+        self._root = root_routes()
         self._daemon = daemon
+        #: Who may come in over TCP, besides users with a role.
+        self.tokens = Tokens(settings.token_file or default_tokens)
         self._ports: list[Any] = []
         self._sites: list[ControlSite] = []
 
     def start(self) -> None:
-        """Open the socket.
+        """Open the doors.
 
-        :raise ControlError: when the settings name one that cannot be opened.
+        :raise ControlError: when one that the settings name cannot be opened.
         """
+        try:
+            self.tokens.load()
+        except TokenError as error:
+            raise ControlError(str(error)) from error
+        self._open_sockets()
+        if self._settings.endpoint:
+            self._open_endpoint(self._settings.endpoint)
+
+    def _open_sockets(self) -> None:
         path = self._settings.socket
         if path and path != "none":
             self._open_socket(path)
@@ -80,7 +99,7 @@ class HTTPControl:
 
     def _open_socket(self, path: str) -> None:
         _prepare(path)
-        site = self._site(lambda request: succeed(OPERATOR))
+        site = self._site(by_socket)
         # Never open to others, not even between making it and setting its mode.
         before = os.umask(0o177)
         try:
@@ -92,12 +111,43 @@ class HTTPControl:
             os.umask(before)
         log.info("The control socket is {path}", path=path)
 
+    def _open_endpoint(self, endpoint: str) -> None:
+        settings = self._settings
+        if not (settings.plain or is_local(endpoint) or is_tls(endpoint)):
+            raise ControlError(
+                f"endpoint {endpoint!r} of [http] can be reached from outside and is not TLS: "
+                "use ssl:, or interface=127.0.0.1 with a proxy in front, or say plain = true"
+            )
+        site = self._site(Doorkeeper(self._daemon, self.tokens))
+        opening = Deferred.fromCoroutine(self._listen(endpoint, site))
+        failed: list[Failure] = []
+        opening.addErrback(failed.append)
+        if failed:
+            reason = getattr(failed[0].value, "socketError", failed[0].value)
+            raise ControlError(f"cannot serve HTTP on {endpoint!r}: {reason}")
+        if not self.tokens and not settings.roles:
+            # Not a secret that lasts: it ends with the first token that is made.
+            log.warn(
+                "Nobody may use the HTTP API yet. Make a token with mqttctl tokens create, or "
+                "with this one, which ends then: {token}",
+                token=self.tokens.offer_first(),
+            )
+
+    async def _listen(self, endpoint: str, site: ControlSite) -> None:
+        self._ports.append(await serverFromString(self._reactor, endpoint).listen(site))
+        log.info("The HTTP API is at {endpoint}", endpoint=endpoint)
+
     def _site(self, authenticate: Any) -> ControlSite:
         settings = self._settings
         root = Folder()
         version = Folder()
         root.putChild(b"api", version)
         version.putChild(b"v1", API(self._table, self._daemon, authenticate))
+        for route in self._root:
+            name = route.segments[0]
+            table = Table.of([route])
+            page = API(table, self._daemon, authenticate, (name,))
+            root.putChild(name.encode(), page)
         site = ControlSite(
             root,
             self._reactor,

@@ -21,7 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from mqttd.admin.http.call import Call, Identity, Reply, read_json
 from mqttd.admin.http.problems import Problem
-from mqttd.admin.http.table import Match, Table
+from mqttd.admin.http.table import Match, Role, Table
 
 log = Logger()
 audit = Logger(namespace="mqttd.audit")
@@ -34,6 +34,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+#: Who asks what everybody may know.
+NOBODY = Identity("nobody", Role.ANYONE)
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -158,13 +161,20 @@ class Folder(Resource):
 
 
 class API(Resource):
-    """Everything below ``/api/v1``."""
+    """All routes of a table; *prefix* are the segments of their paths above it."""
 
     isLeaf = True
 
-    def __init__(self, table: Table, daemon: Any, authenticate: Authenticator) -> None:
+    def __init__(
+        self,
+        table: Table,
+        daemon: Any,
+        authenticate: Authenticator,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._table = table
+        self._prefix = prefix
         self._daemon = daemon
         self._authenticate = authenticate
 
@@ -179,8 +189,10 @@ class API(Resource):
         match: Match | None = None
         try:
             refuse_foreign(request)
-            identity = await self._authenticate(request)
             match = self._find(request)
+            identity = NOBODY
+            if match.entry.route.role:
+                identity = await self._authenticate(request)
             call = self._call(match, identity, request)
             result = await maybeDeferred(match.entry.route.handler, call)
             status = _send(request, result, match)
@@ -193,7 +205,7 @@ class API(Resource):
     def _find(self, request: Request) -> Match:
         method = request.method.decode("ascii", "replace")
         try:
-            segments = [part.decode() for part in request.postpath or ()]
+            segments = [*self._prefix, *(part.decode() for part in request.postpath or ())]
         except UnicodeDecodeError:
             raise Problem(400, "The path is not UTF-8.") from None
         return self._table.find("GET" if method == "HEAD" else method, segments)

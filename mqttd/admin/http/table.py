@@ -24,6 +24,8 @@ Schema = Mapping[str, Any]
 class Role(IntEnum):
     """What somebody may do; each may also do what stands above it."""
 
+    #: Ask whether it is well, without saying who asks.
+    ANYONE = 0
     #: Look.
     VIEWER = 1
     #: Act on clients, messages and listeners.

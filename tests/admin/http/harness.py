@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 
 from mqttd.admin import Admin
 from mqttd.admin.http import Identity, Role, Route
-from mqttd.admin.http.routes import all_routes
+from mqttd.admin.http.routes import all_routes, root_routes
 from mqttd.admin.http.site import API, ControlSite, Folder
 from mqttd.admin.http.table import Table
+from mqttd.admin.http.tokens import Tokens
 from mqttd.service import Reloaded
 from mqttd.settings import BrokerSettings
 from mqttd.testing import VirtualBroker
@@ -43,6 +44,7 @@ class FakeDaemon:
     admin: Any
     settings: BrokerSettings
     clock: Any
+    control: Any
     listeners: dict[str, Any] = field(factory=dict)
     #: What the next reload does.
     reloaded: Reloaded = field(factory=Reloaded)
@@ -60,17 +62,29 @@ class Web:
         self.broker, self.clock = self.virtual.broker, self.virtual.clock
         self.admin = Admin(self.broker, wall_clock=lambda: 1_767_323_045.0, limit=1 << 30)
         self.admin.start()
-        self.daemon = FakeDaemon(self.broker, self.admin, self.broker.settings, self.clock)
+        self.daemon = FakeDaemon(self.broker, self.admin, self.broker.settings, self.clock, self)
+        self.tokens = Tokens("", lambda: 1_767_323_045.0)
+        #: What stands before the path of each request.
+        self.base = "/api/v1"
+        #: Who a request is from; a test may put a real door here.
+        self.authenticate: Callable[[Any], Any] = self._known
         self.role = Role.ADMINISTRATOR
         root, version = Folder(), Folder()
         root.putChild(b"api", version)
         table = Table.of(all_routes() if routes is None else routes)
         version.putChild(b"v1", API(table, self.daemon, self._authenticate))
+        for route in root_routes():
+            name = route.segments[0]
+            page = API(Table.of([route]), self.daemon, self._authenticate, (name,))
+            root.putChild(name.encode(), page)
         self.site = ControlSite(
             root, self.clock, timeout=30.0, maximum_body=1000, maximum_connections=3
         )
 
     def _authenticate(self, request: Any) -> Any:
+        return self.authenticate(request)
+
+    def _known(self, request: Any) -> Any:
         return succeed(Identity("ann", self.role, "192.0.2.9"))
 
     def open(self) -> Stream | None:
@@ -86,14 +100,14 @@ class Web:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> Answer:
-        """Ask for ``/api/v1`` + *path* on a connection of its own."""
+        """Ask for *path* (below ``base``) on a connection of its own."""
         given = {"Host": "localhost", "Connection": "close"}
         if body is not None:
             content = json.dumps(body).encode()
             given["Content-Type"] = "application/json"
         if content is not None:
             given["Content-Length"] = str(len(content))
-        lines = [f"{method} /api/v1{path} HTTP/1.1"]
+        lines = [f"{method} {self.base}{path} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in {**given, **(headers or {})}.items()]
         stream = self.open()
         assert stream is not None

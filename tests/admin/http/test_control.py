@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import tempfile
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -13,11 +14,15 @@ from attrs import evolve
 from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
+from mqttd.admin.http import Role
 from mqttd.ctl.api import open_api
+from mqttd.ctl.errors import Failed
 from mqttd.service import MQTTBroker, StartError
 from mqttd.settings import BrokerSettings, HTTPSettings, ListenerSettings
+from tests.end_to_end.daemon import free_port
 
 
 class OnSockets(TestCase):
@@ -28,10 +33,14 @@ class OnSockets(TestCase):
         self.folder = folder.name
         self.path = os.path.join(self.folder, "run", "control.socket")
 
-    def start(self, path: str, mqtt: str = "mqtt", **more: Any) -> MQTTBroker:
+    def start(
+        self, path: str, mqtt: str = "mqtt", http: dict[str, Any] | None = None, **more: Any
+    ) -> MQTTBroker:
         listener = ListenerSettings(f"unix:{self.folder}/{mqtt}", allow_anonymous=True)
         settings = BrokerSettings(
-            listeners=(listener,), http=HTTPSettings(socket=path), drain_timeout=2.0
+            listeners=(listener,),
+            http=HTTPSettings(socket=path, **(http or {})),
+            drain_timeout=2.0,
         )
         broker = MQTTBroker(reactor, settings, **more)
         broker.privilegedStartService()
@@ -67,10 +76,10 @@ class OnSockets(TestCase):
         self.start(self.path)
         assert (await self.ask(self.path))["clients"] == 0
 
-    def refused(self, path: str) -> str:
+    def refused(self, path: str, **http: Any) -> str:
         """The text of the error when *path* is named."""
         with pytest.raises(StartError) as caught:
-            self.start(path, "other")
+            self.start(path, "other", http)
         # The ports that were open close in the next turn.
         self.addCleanup(deferLater, reactor, 0)
         return str(caught.value)
@@ -94,6 +103,48 @@ class OnSockets(TestCase):
         first = self.start("", control_socket=self.path)
         self.start("", "other", control_socket=self.path)
         assert (await self.ask(self.path))["node"] == first.broker.node
+
+    async def test_over_tcp_a_token_opens(self) -> None:
+        port = free_port()
+        broker = self.start("", http={"endpoint": f"tcp:{port}:interface=127.0.0.1"})
+        with open(os.path.join(self.folder, "token"), "w") as file:
+            file.write(broker.control.tokens.add("test", Role.VIEWER) + "\n")
+        api = open_api(url=f"http://127.0.0.1:{port}", token_file=file.name)
+        node = await threads.deferToThread(api.get, "node")
+        assert node["node"] == broker.broker.node
+        with pytest.raises(Failed, match="administrator"):
+            await threads.deferToThread(api.get, "tokens")
+
+    async def test_probes_need_no_token(self) -> None:
+        port = free_port()
+        self.start("", http={"endpoint": f"tcp:{port}:interface=127.0.0.1"})
+        for path, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 401)):
+            connection = HTTPConnection("127.0.0.1", port, timeout=10)
+            await threads.deferToThread(connection.request, "GET", path)
+            answer = await threads.deferToThread(connection.getresponse)
+            connection.close()
+            assert answer.status == status, path
+
+    def test_the_first_start_offers_a_token(self) -> None:
+        with capturedLogs() as events:
+            broker = self.start("", http={"endpoint": "tcp:0:interface=127.0.0.1"})
+        (token,) = (event["token"] for event in events if "token" in event)
+        assert broker.control.tokens.find(token, "") is not None
+
+    def test_nothing_is_open_to_the_outside_by_oversight(self) -> None:
+        assert "not TLS" in self.refused(self.path, endpoint="tcp:0")
+
+    def test_an_endpoint_that_is_taken_is_told(self) -> None:
+        port = free_port()
+        endpoint = f"tcp:{port}:interface=127.0.0.1"
+        self.start("", http={"endpoint": endpoint})
+        assert endpoint in self.refused(self.path, endpoint=endpoint)
+
+    def test_broken_tokens_stop_the_start(self) -> None:
+        path = os.path.join(self.folder, "tokens")
+        with open(path, "w") as file:
+            file.write("{")
+        assert path in self.refused(self.path, token_file=path)
 
     def test_an_embedded_broker_has_none(self) -> None:
         broker = self.start("")

@@ -10,12 +10,24 @@ from importlib import import_module
 
 from mqttd.admin.http.table import Route
 
-MODULES = ("meta", "node", "clients")
+MODULES = ("meta", "node", "clients", "tokens")
+
+#: Those whose paths stand at the root of the site.
+ROOT_MODULES = ("watch",)
 
 
 def all_routes() -> list[Route]:
-    """Every route, in the order of ``MODULES``."""
+    """Every route of the API, in the order of ``MODULES``."""
+    return _collect(MODULES)
+
+
+def root_routes() -> list[Route]:
+    """The routes at the root of the site."""
+    return _collect(ROOT_MODULES)
+
+
+def _collect(modules: tuple[str, ...]) -> list[Route]:
     routes: list[Route] = []
-    for name in MODULES:
+    for name in modules:
         routes += import_module(f"mqttd.admin.http.routes.{name}").ROUTES
     return routes
