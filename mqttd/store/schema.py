@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -197,6 +199,28 @@ def _begin_generation(connection: Connection) -> None:
 def end_generation(connection: Connection) -> None:
     """Note that the store was closed properly."""
     put_meta(connection, closed=1)
+
+
+def close_store(connection: Connection) -> None:
+    """Close properly what ``open_store`` opened; what is not committed is undone."""
+    try:
+        if connection.in_transaction:
+            connection.rollback()
+        end_generation(connection)
+    except sqlite3.Error:
+        pass  # damaged: whoever opens it next is told
+    finally:
+        connection.close()
+
+
+@contextmanager
+def opened_store(directory: str | Path) -> Iterator[Connection]:
+    """``open_store`` and ``close_store``, for work outside the broker."""
+    connection = open_store(directory)
+    try:
+        yield connection
+    finally:
+        close_store(connection)
 
 
 def _judge_files(path: Path) -> None:

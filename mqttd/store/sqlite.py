@@ -30,7 +30,7 @@ from mqttd.store.batch import Batch, BatchedStore, call_all
 from mqttd.store.directory import DirectoryLock
 from mqttd.store.file import StoreFile
 from mqttd.store.reading import Pages, restore
-from mqttd.store.schema import DATABASE, explain, open_store
+from mqttd.store.schema import DATABASE, close_store, explain, open_store
 
 log = Logger()
 
@@ -99,7 +99,7 @@ class SQLiteStore(BatchedStore):
         try:
             self._file = StoreFile(connection, self.path, self._reactor.callFromThread)
         except sqlite3.Error as error:
-            connection.close()
+            close_store(connection)
             raise StoreError(explain(error, self.path)) from error
         facts = self._file.facts
         alive_until = self.time()
