@@ -17,6 +17,7 @@ from mqttd.admin.monitor import Monitor
 from mqttd.admin.presence import Presence
 from mqttd.admin.publisher import SystemPublisher
 from mqttd.admin.stats import Stats
+from mqttd.admin.storing import StoreAlarm
 from mqttd.admin.sys_topics import SysTopics
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Admin:
         self.monitor = Monitor(
             broker, system, self.alarms, self.stats.census, memory, limit or memory_limit()
         )
+        self.store_alarm = StoreAlarm(broker, self.alarms)
         self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory)
         self._system = system
         self._running = False
@@ -61,6 +63,7 @@ class Admin:
         self._running = True
         self.stats.start()
         self.monitor.start()
+        self.store_alarm.start()
         self.presence.start()
         self.sys_topics.start()
 
@@ -71,6 +74,7 @@ class Admin:
         self._running = False
         self.sys_topics.stop()
         self.presence.stop()
+        self.store_alarm.stop()
         self.monitor.stop()
         self.stats.stop()
         self._system.forget_all()

@@ -155,5 +155,5 @@ def test_a_store_that_keeps_nothing_is_not_ready(web: Web, monkeypatch: Any) -> 
     class Store:
         problem = "the disk is full"
 
-    monkeypatch.setattr(web.broker, "store", Store(), raising=False)
+    monkeypatch.setattr(web.broker, "durability", Store())
     assert "disk is full" in web.ask("GET", "/readyz").json["reasons"][0]

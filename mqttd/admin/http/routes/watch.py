@@ -40,9 +40,9 @@ def unready(daemon: Any) -> list[str]:
     reasons = ["the broker takes leave of its clients"] if daemon.broker.draining else []
     closed = [each.name for each in daemon.listeners.values() if each.address is None]
     reasons += [f"the listener {name} is not open" for name in closed]
-    problem = getattr(getattr(daemon.broker, "store", None), "problem", None)
-    if problem:
-        reasons.append(f"the store keeps nothing: {problem}")
+    durability = daemon.broker.durability
+    if durability is not None and durability.problem is not None:
+        reasons.append(f"nothing is kept, nor acknowledged: {durability.problem}")
     return reasons
 
 
