@@ -10,7 +10,7 @@ from importlib import import_module
 
 from mqttd.admin.http.table import Route
 
-MODULES = ("meta", "node", "clients", "tokens")
+MODULES = ("meta", "node", "clients", "access", "tokens")
 
 #: Those whose paths stand at the root of the site.
 ROOT_MODULES = ("watch",)

@@ -1,0 +1,233 @@
+"""Who may do what: explanations, reports of rules in shadow, and bans."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from attrs import asdict
+
+from mqttd.access.admission import Admission
+from mqttd.access.authorizer import AccessControl
+from mqttd.access.bans import KINDS, Ban, BanError
+from mqttd.access.explain import Question, QuestionError, explain
+from mqttd.admin.http.call import Call
+from mqttd.admin.http.paging import page, page_of
+from mqttd.admin.http.problems import Problem, not_found
+from mqttd.admin.http.table import PAGING, Role, Route
+from mqttd.interfaces import PUBLISH, RECEIVE, SUBSCRIBE
+
+NAME = {"type": "string", "maxLength": 65_535}
+DECISION = {
+    "type": "object",
+    "required": ["allowed", "by"],
+    "properties": {
+        "allowed": {"type": "boolean"},
+        "by": {"type": "string", "description": "The rule or backend that decides."},
+    },
+}
+QUESTION = {
+    "type": "object",
+    "required": ["action", "topic"],
+    "additionalProperties": False,
+    "properties": {
+        "action": {"enum": [PUBLISH, SUBSCRIBE, RECEIVE]},
+        "topic": {**NAME, "minLength": 1},
+        "client_id": NAME,
+        "user": {**NAME, "minLength": 1},
+        "qos": {"type": "integer", "minimum": 0, "maximum": 2},
+        "retain": {"type": "boolean"},
+        "address": {"type": "string", "maxLength": 64},
+        "listener": {"type": "string", "maxLength": 1024},
+        "claims": {"type": "object"},
+    },
+}
+EXPLANATION = {
+    "type": "object",
+    "required": ["allowed", "by", "state", "topic", "receivers", "total_receivers"],
+    "properties": {
+        **DECISION["properties"],  # type: ignore[dict-item]
+        "client_id": {"type": "string"},
+        "user": {"type": ["string", "null"]},
+        "state": {"enum": ["connected", "session", "unknown"]},
+        "topic": {"type": "string", "description": "With the mount point."},
+        "shadow": {"anyOf": [DECISION, {"type": "null"}]},
+        "receivers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "client_id": {"type": "string"},
+                    "group": {"type": ["string", "null"]},
+                    "qos": {"type": "integer"},
+                    "outcome": {"enum": ["sent", "queued", "denied", "dropped"]},
+                    "by": {"type": "string"},
+                },
+            },
+        },
+        "total_receivers": {"type": "integer"},
+    },
+}
+SHADOW = {
+    "type": "object",
+    "required": ["total", "reports"],
+    "properties": {
+        "total": {"type": "integer", "description": "Decisions that would have been a no."},
+        "reports": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "client_id": {"type": "string"},
+                    "user": {"type": ["string", "null"]},
+                    "action": {"type": "string"},
+                    "topic": {"type": "string"},
+                    "by": {"type": "string"},
+                    "count": {"type": "integer"},
+                },
+            },
+        },
+    },
+}
+BAN = {
+    "type": "object",
+    "required": ["kind", "value"],
+    "properties": {
+        "kind": {"enum": list(KINDS)},
+        "value": {"type": "string"},
+        "until": {"type": ["number", "null"], "description": "Seconds since 1970; null: for ever."},
+        "reason": {"type": "string"},
+        "by": {"type": "string"},
+        "since": {"type": "number"},
+        "persistent": {"type": "boolean"},
+    },
+}
+NEW_BAN = {
+    "type": "object",
+    "required": ["kind", "value"],
+    "additionalProperties": False,
+    "properties": {
+        "kind": {"enum": list(KINDS)},
+        "value": {**NAME, "minLength": 1},
+        "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e10},
+        "reason": {"type": "string", "maxLength": 1024},
+    },
+}
+
+
+async def explain_it(call: Call) -> dict[str, Any]:
+    try:
+        return asdict(await explain(call.daemon.broker, Question(**call.body)))
+    except QuestionError as error:
+        raise Problem(422, f"This cannot be asked: {error}.") from None
+
+
+def show_shadow(call: Call) -> dict[str, Any]:
+    authorizer = call.daemon.broker.authorizer
+    if not isinstance(authorizer, AccessControl):
+        raise Problem(404, "The program's own authorizer decides; it has no shadow.")
+    names = ("client_id", "user", "action", "topic", "by")
+    reports = [
+        {**dict(zip(names, report, strict=True)), "count": count}
+        for report, count in authorizer.reports.counts.most_common()
+    ]
+    return {"total": authorizer.reports.total, "reports": reports}
+
+
+def _admission(call: Call) -> Admission:
+    admission = call.daemon.broker.admission
+    if not isinstance(admission, Admission):
+        raise Problem(404, "This broker has no bans.")
+    return admission
+
+
+async def show_bans(call: Call) -> dict[str, Any]:
+    bans = {f"{ban.kind} {ban.value}": ban for ban in _admission(call).bans}
+    return await page(call, bans, lambda name: asdict(bans[name]))
+
+
+def add_ban(call: Call) -> dict[str, Any]:
+    body = call.body
+    until = time.time() + body["seconds"] if "seconds" in body else None
+    ban = Ban(body["kind"], body["value"], until, body.get("reason", ""), call.identity.name)
+    try:
+        made, ended = _admission(call).ban(ban)
+    except BanError as error:
+        raise Problem(422, f"This cannot be banned: {error}.") from None
+    except OSError as error:
+        raise _not_kept(error) from None
+    return {**asdict(made), "ended": ended}
+
+
+def remove_ban(call: Call) -> None:
+    kind, value = call.path["kind"], call.path["value"]
+    try:
+        removed = _admission(call).bans.remove(kind, value)
+    except BanError as error:
+        raise Problem(422, f"This cannot be banned: {error}.") from None
+    except OSError as error:
+        raise _not_kept(error) from None
+    if removed is None:
+        raise not_found(f"ban of {kind}", value)
+
+
+def _not_kept(error: OSError) -> Problem:
+    return Problem(503, f"The file of bans cannot be written: {error.strerror}. Nothing changed.")
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/explain",
+        Role.VIEWER,
+        explain_it,
+        "What decides about a publication, subscription or delivery",
+        "access",
+        body=QUESTION,
+        answer=EXPLANATION,
+        problems=(422,),
+        changes=False,
+    ),
+    Route(
+        "GET",
+        "/access/shadow",
+        Role.VIEWER,
+        show_shadow,
+        "What the rules in shadow would have denied",
+        "access",
+        answer=SHADOW,
+        problems=(404,),
+    ),
+    Route(
+        "GET",
+        "/bans",
+        Role.VIEWER,
+        show_bans,
+        "Who is banned",
+        "access",
+        query=PAGING,
+        answer=page_of(BAN),
+        problems=(404,),
+    ),
+    Route(
+        "POST",
+        "/bans",
+        Role.OPERATOR,
+        add_ban,
+        "Ban a client id, user, address or network, and end its connections",
+        "access",
+        body=NEW_BAN,
+        answer={**BAN, "properties": {**BAN["properties"], "ended": {"type": "integer"}}},  # type: ignore[dict-item]
+        status=201,
+        problems=(404, 422, 503),
+    ),
+    Route(
+        "DELETE",
+        "/bans/{kind}/{value}",
+        Role.OPERATOR,
+        remove_ban,
+        "End a ban",
+        "access",
+        problems=(404, 422, 503),
+    ),
+)
