@@ -78,7 +78,7 @@ class SystemPublisher:
             self.forget(topic)
 
     def _note(self, topic: str) -> None:
-        # The store may have refused it, for lack of room.
+        # An empty one has taken away what was there.
         kept = self._broker.retained.get(topic)
         self._retained_bytes -= self._retained.pop(topic, 0)
         if kept is not None:

@@ -45,6 +45,9 @@ class RetainedStore:
         self.durability: Durability | None = None
         #: Bytes of topics, payloads and properties.
         self.bytes = 0
+        #: What of count and bytes is the broker's own reports: no limit is for them.
+        self._reports = 0
+        self._report_bytes = 0
         #: Second -> messages whose deadline lies in the second before it.
         self._buckets: dict[int, set[Message]] = {}
         #: Their keys as a heap; may hold some that are empty.
@@ -99,15 +102,17 @@ class RetainedStore:
         replaced = self._tree.set(stored)
         if replaced is not None:
             self._forget(replaced)
-        self.bytes += stored.size
+        self._count(stored, 1)
         self._await(stored)
 
     def _refusal(self, message: Message) -> str | None:
         settings = self._settings
+        if _is_report(message):
+            return None
         if len(message.payload) > settings.maximum_payload:
             return TOO_LARGE
-        crowded = 0 < settings.maximum_messages <= self.count
-        total = self.bytes + message.size
+        crowded = 0 < settings.maximum_messages <= self.count - self._reports
+        total = self.bytes - self._report_bytes + message.size
         if not crowded and not 0 < settings.maximum_bytes < total:
             return None
         replaced = self._tree.get(message.topic)
@@ -167,7 +172,7 @@ class RetainedStore:
                 continue
             message = bucket.pop()
             self._tree.delete(message.topic)
-            self.bytes -= message.size
+            self._count(message, -1)
             if self.durability is not None:
                 self.durability.delete_retained(message.topic)
             purged += 1
@@ -197,8 +202,14 @@ class RetainedStore:
             heappush(self._due, second)
         bucket.add(message)
 
+    def _count(self, message: Message, sign: int) -> None:
+        self.bytes += sign * message.size
+        if _is_report(message):
+            self._reports += sign
+            self._report_bytes += sign * message.size
+
     def _forget(self, message: Message) -> None:
-        self.bytes -= message.size
+        self._count(message, -1)
         deadline = self._deadline(message)
         if deadline is None:
             return
@@ -213,3 +224,8 @@ class RetainedStore:
             if len(self._due) > 2 * len(self._buckets) + 64:
                 self._due = list(self._buckets)
                 heapify(self._due)
+
+
+def _is_report(message: Message) -> bool:
+    """Whether the broker says this of itself; clients may not, bridges apart."""
+    return message.publisher is None and message.topic.startswith("$SYS/")

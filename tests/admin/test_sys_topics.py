@@ -310,10 +310,15 @@ def test_it_can_be_started_again(watch: Make) -> None:
     assert watched.retained("$SYS/broker/uptime") == "10 seconds"
 
 
-def test_a_store_without_room_refuses_and_is_not_miscounted(watch: Make) -> None:
-    watched = watch(sys_interval=10, retained=RetainedSettings(maximum_messages=20))
+def test_reports_take_no_room_from_what_clients_retain(watch: Make) -> None:
+    watched = watch(sys_interval=10, retained=RetainedSettings(maximum_messages=2))
     watched.advance(10)
-    snapshot = watched.admin.stats.snapshot()
-    assert watched.broker.retained.count == 20
-    assert snapshot.gauges.retained.count == 0
-    assert snapshot.counters.dropped == {}
+    assert watched.topics("$SYS/broker") == MOSQUITTO
+    for topic in ("a", "b", "c"):
+        watched.broker.publish(topic, b"x", retain=True)
+    watched.advance(10)
+    assert watched.broker.metrics.dropped == {"retained-count": 1}
+    assert watched.admin.stats.snapshot().gauges.retained.count == 2
+    watched.broker.publish("a", b"", retain=True)
+    watched.broker.publish("c", b"x", retain=True)
+    assert watched.retained("c") == "x"
