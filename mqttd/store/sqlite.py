@@ -245,7 +245,7 @@ class SQLiteStore(BatchedStore):
     def _failed(self, failure: Failure) -> None:
         problem = explain(failure.value, self.path)
         if problem != self.problem:
-            log.error("{problem}. Nothing is acknowledged until it is mended", problem=problem)
+            log.error("{problem}", problem=problem)
         self._tell_problem(problem)
         if self._stopping is not None:
             self._write_last()
