@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.servers import Server
 
 #: Program -> how a person gets it.
 PROGRAMS = {
@@ -23,6 +27,12 @@ PROGRAMS = {
     "node": "apt-get install nodejs",
     "npm": "apt-get install npm",
     "chromium": "apt-get install chromium",
+    "initdb": "apt-get install postgresql",
+    "mariadb-install-db": "apt-get install mariadb-server",
+    "mariadbd": "apt-get install mariadb-server",
+    "redis-server": "apt-get install redis-server",
+    "slapd": "apt-get install slapd",
+    "slapadd": "apt-get install slapd",
 }
 
 #: Where MQTT.js is looked for, besides node_modules in the checkout.
@@ -70,3 +80,42 @@ def node_modules() -> Path:
     if not (folder / "mqtt").is_dir():
         absent("MQTT.js", f"npm install --no-save mqtt (or set {NODE_MODULES})")
     return folder
+
+
+# Servers that several tests share; see ``tests.servers``. Imported late, as they
+# need libraries that most tests do not.
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    from tests import servers
+
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    from tests import servers
+
+    with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Server]:
+    from tests import servers
+
+    with servers.redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from tests import servers
+    from tests.end_to_end.certificates import Authority
+
+    authority = Authority(tmp_path_factory.mktemp("directory"))
+    with servers.directory(authority.sign("localhost", "slapd"), authority.certificate) as server:
+        server.authority = str(authority.certificate)
+        yield server

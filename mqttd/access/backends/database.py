@@ -8,10 +8,11 @@ stopped, and around them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.enterprise.adbapi import ConnectionLost, ConnectionPool
+from twisted.enterprise.adbapi import Connection, ConnectionPool
 
 from mqttd.access.backends import BackendError, read_secret
 from mqttd.access.backends.template import as_parameters, needed
@@ -25,6 +26,22 @@ _DRIVERS = {
     "mariadb": ("pymysql", "mariadb", "pyformat"),
     "sqlite": ("sqlite3", "", "named"),
 }
+
+
+class _Connection(Connection):
+    """Whatever fails on it, is its end."""
+
+    def rollback(self) -> None:
+        """There is nothing to undo, as we only read; but it may be out of step."""
+        broken: Any = self._connection
+        with suppress(Exception):
+            broken.close()
+        pool: Any = self._pool
+        pool.connections.pop(pool.threadID(), None)
+
+
+class _Pool(ConnectionPool):
+    connectionFactory = _Connection
 
 
 class Database:
@@ -52,11 +69,10 @@ class Database:
     def start(self) -> None:
         """Connections are made when there is something to ask."""
         if self._pool is None:
-            self._pool = ConnectionPool(
+            self._pool = _Pool(  # type: ignore[no-untyped-call]
                 self._module,
                 cp_min=0,
                 cp_max=self._settings.connections,
-                cp_reconnect=True,
                 cp_noisy=False,
                 cp_reactor=self._reactor,
                 **self._arguments,
@@ -93,12 +109,15 @@ class Database:
         pool = self._pool
         if pool is None:
             raise BackendError("closed")
+        begun = self._reactor.seconds()
         rows: list[dict[str, Any]]
         try:
             try:
                 rows = await pool.runInteraction(self._read, values)
-            except ConnectionLost:
-                # The server has closed an idle connection, or was started anew.
+            except (self._driver.OperationalError, self._driver.InterfaceError):
+                if self._reactor.seconds() - begun > self._settings.timeout / 2:
+                    raise
+                # The server had closed an idle connection, or was started anew.
                 rows = await pool.runInteraction(self._read, values)
         except BackendError:
             raise

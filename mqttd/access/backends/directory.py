@@ -6,6 +6,7 @@ is never sent: to a directory that is an anonymous bind, which succeeds.
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,10 @@ class Directory:
             return self._find(values, password.decode())
         except UnicodeDecodeError:
             return False
-        except self._ldap.core.exceptions.LDAPException as error:
+        except BackendError:
+            raise
+        except Exception as error:
+            # Of whatever kind: ldap3 does not wrap all that can go wrong.
             raise BackendError(f"LDAP: {type(error).__name__}") from None
 
     def _find(self, values: dict[str, str], password: str) -> Entry | bool | None:
@@ -128,7 +132,7 @@ class Directory:
                 filter_text,
                 attributes=[],
                 size_limit=2,
-                time_limit=round(settings.timeout),
+                time_limit=math.ceil(settings.timeout),
             )
             entries = [each for each in connection.response if each["type"] == "searchResEntry"]
             if len(entries) > 1:
@@ -168,19 +172,18 @@ class Directory:
 
     def _connect(self, dn: str, password: str) -> Any:
         ldap, settings = self._ldap, self._settings
+        seconds = math.ceil(settings.timeout)  # ldap3 takes whole ones only
         tls = ldap.Tls(
             validate=ssl.CERT_REQUIRED,
             version=ssl.PROTOCOL_TLS_CLIENT,
             ca_certs_file=settings.ca_file or None,
         )
-        server = ldap.Server(
-            settings.url, connect_timeout=settings.timeout, get_info=ldap.NONE, tls=tls
-        )
+        server = ldap.Server(settings.url, connect_timeout=seconds, get_info=ldap.NONE, tls=tls)
         connection = ldap.Connection(
             server,
             dn or None,
             password or None,
-            receive_timeout=settings.timeout,
+            receive_timeout=seconds,
             auto_referrals=False,
             read_only=True,
         )

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.ssl import optionsForClientTLS, trustRootFromCertificates
-
 from mqttd.access.backends import BackendError, read_secret
 from mqttd.access.backends.template import fill, needed
-from mqttd.access.backends.web import load_certificates
 from mqttd.access.extras import need
 from mqttd.access.workload import Workload
+from mqttd.client_tls import ServerName, load_trust
 from mqttd.settings_authentication import RedisSettings
 
 
@@ -26,9 +24,7 @@ class Redis:
         self._settings = settings
         self._library = need("txredisapi", "redis")
         self._password = self._read_password()
-        self._trust = None
-        if settings.ca_file:
-            self._trust = trustRootFromCertificates(load_certificates(settings.ca_file))
+        self._trust = load_trust(settings.ca_file)
         self._workload = Workload(
             reactor, settings.connections, settings.maximum_waiting, timeout=settings.timeout
         )
@@ -43,7 +39,7 @@ class Redis:
         settings = self._settings
         tls: Any = False
         if settings.tls:
-            tls = optionsForClientTLS(settings.host, self._trust)
+            tls = ServerName(settings.host, self._trust)
         self._connection = self._library.lazyConnectionPool(
             host=settings.host,
             port=settings.port,

@@ -6,26 +6,16 @@ proxy is used, and a certificate is checked always.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from OpenSSL.crypto import Error as CryptoError
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.ssl import (
-    Certificate,
-    PrivateCertificate,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
-)
 from zope.interface import implementer
 
 from mqttd.access.backends import BackendError, read_secret
 from mqttd.access.extras import need
-
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
+from mqttd.client_tls import ServerName, load_own, load_trust
 
 
 class WebClient:
@@ -56,12 +46,12 @@ class WebClient:
         self._maximum_answer = maximum_answer
         self._token_file = token_file
         self._token = read_secret(token_file) if token_file else ""
-        trust, own = _trust(ca_file), _own_certificate(client_certificate)
+        trust, own = load_trust(ca_file), load_own(client_certificate)
 
         @implementer(iweb.IPolicyForHTTPS)
         class Policy:
             def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-                return optionsForClientTLS(hostname.decode("ascii"), trust, own)
+                return ServerName(hostname.decode("ascii"), trust, own)
 
         self._pool = client.HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = connections
@@ -100,7 +90,9 @@ class WebClient:
     async def _twice(self, method: str, url: str, content: dict[str, Any]) -> tuple[int, bytes]:
         try:
             return await self._once(method, url, content)
-        except self._stale:
+        except self._stale as error:
+            if any(each.check(CancelledError, SSLError) for each in error.reasons):
+                raise
             # The server had closed an idle connection; asking again changes nothing.
             return await self._once(method, url, content)
 
@@ -135,37 +127,3 @@ def _reason(error: Exception) -> str:
         if isinstance(each, (ConnectError, ConnectionClosed)):
             return f"no connection: {type(each).__name__}"
     return f"a broken answer ({type(error).__name__})"
-
-
-def _trust(ca_file: str) -> Any:
-    if not ca_file:
-        return platformTrust()
-    return trustRootFromCertificates(load_certificates(ca_file))
-
-
-def load_certificates(path: str) -> list[Certificate]:
-    """The certificates in the PEM file at *path*.
-
-    :raise ValueError: when there is none.
-    """
-    try:
-        parts = Path(path).read_bytes().split(_BEGIN)[1:]
-        found = [Certificate.loadPEM(_BEGIN + part) for part in parts]
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, CryptoError):
-        raise ValueError(f"{path}: a certificate in it is damaged") from None
-    if not found:
-        raise ValueError(f"{path}: no certificate in it")
-    return found
-
-
-def _own_certificate(path: str) -> PrivateCertificate | None:
-    if not path:
-        return None
-    try:
-        return PrivateCertificate.loadPEM(Path(path).read_bytes())  # type: ignore[no-any-return]
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception:
-        raise ValueError(f"{path}: not a PEM file with a certificate and its key") from None
