@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IAddress
@@ -16,6 +17,7 @@ from mqttd.net.timed import TimedProtocol
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
+    from mqttd.interfaces import Peer
     from mqttd.settings import ListenerSettings
 
 
@@ -45,10 +47,13 @@ class MQTTFactory(ServerFactory):
         #: Those that are connected.
         self.protocols: set[MQTTProtocol] = set()
         self._addresses: dict[str, int] = {}
-        self._kind = TimedProtocol if broker.settings.http.latency else MQTTProtocol
+        #: What is built for each connection; ``mqttd.testing`` has others.
+        self.build: Callable[[MQTTFactory, Peer], MQTTProtocol] = (
+            TimedProtocol if broker.settings.http.latency else MQTTProtocol
+        )
 
     def buildProtocol(self, addr: IAddress | None) -> MQTTProtocol:  # type: ignore[override]
-        return self._kind(self, peer_of(addr))
+        return self.build(self, peer_of(addr))
 
     def made(self, protocol: MQTTProtocol) -> None:
         """*protocol* is connected and knows its peer."""

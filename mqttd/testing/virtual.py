@@ -21,7 +21,12 @@ from mqttd.access import make_portal
 from mqttd.broker.broker import Broker
 from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, IStore
 from mqttd.net.factory import MQTTFactory
+from mqttd.plugins import Plugins
 from mqttd.settings import BrokerSettings, ListenerSettings
+from mqttd.testing.faults import Faults
+from mqttd.testing.faults import attach as attach_faults
+from mqttd.testing.recorder import Recorder
+from mqttd.testing.recorder import attach as attach_recorder
 from mqttd.testing.transport import MemoryTransport
 from mqttd.wire.codes import MAXIMUM_REMAINING_LENGTH, MQTT5
 from mqttd.wire.packets import (
@@ -76,6 +81,7 @@ class VirtualBroker:
         authorizer: IAuthorizer | None = None,
         checkers: Iterable[ICredentialsChecker] = (),
         methods: Iterable[IAuthenticationMethod] = (),
+        plugins: Iterable[object] = (),
         clock: VirtualClock | None = None,
         store: IStore | None = None,
     ) -> None:
@@ -88,6 +94,7 @@ class VirtualBroker:
         :param store: what survives; ``ManualStore`` commits by hand.
         :param checkers: ``twisted.cred`` checkers of user names and passwords.
         :param methods: methods of enhanced authentication.
+        :param plugins: objects with hooks.
         """
         settings = settings if settings is not None else BrokerSettings()
         checkers = tuple(checkers)
@@ -114,12 +121,38 @@ class VirtualBroker:
         )
         self.factory = MQTTFactory(self.broker, self.listener)
         self._ports = count(49_152)
+        self._plugins = Plugins(self.broker, settings.plugins, plugins)
+        self._faults: Faults | None = None
         self.broker.start()
+        self._plugins.start()
         self.factory.doStart()  # type: ignore[no-untyped-call]
 
     def advance(self, seconds: float = 0) -> None:
         """Let *seconds* pass; every timer runs at its time."""
         self.clock.advance_through(seconds)
+
+    def record(self) -> Recorder:
+        """A recorder of what is published from now on, its ``wait_for`` in virtual time.
+
+        To be called before the first client connects; it keeps the fast lane shut.
+        """
+
+        def pause(recorder: Recorder, seconds: float) -> float:
+            step = min(seconds, 0.5)
+            self.advance(step)
+            return step
+
+        recorder = Recorder(pause)
+        attach_recorder(self.broker, recorder)
+        return recorder
+
+    @property
+    def faults(self) -> Faults:
+        """What shall go wrong on connections that begin from now on."""
+        if self._faults is None:
+            self._faults = Faults()
+            attach_faults(self.factory, self._faults)
+        return self._faults
 
     def open(self, version: int = MQTT5, address: str = "192.0.2.1") -> VirtualClient:
         """A connection on which nothing was sent yet; *version* is what will be."""
@@ -153,7 +186,8 @@ class VirtualBroker:
         self.advance()
 
     def stop(self) -> None:
-        """End every timer of the broker."""
+        """End every timer of the broker, and its plugins."""
+        self._plugins.stop()
         self.factory.doStop()  # type: ignore[no-untyped-call]
         self.broker.stop()
 
