@@ -37,7 +37,7 @@ from mqttd.interfaces import (
     Revoked,
 )
 from mqttd.settings import BrokerSettings, ListenerSettings
-from mqttd.wire.codes import MQTT5, ReasonCode
+from mqttd.wire.codes import ReasonCode
 from mqttd.wire.packets import Properties, Will
 from mqttd.wire.serializer import passthrough_of
 
@@ -105,6 +105,8 @@ class Broker:
         #: Thinned subscriptions that have something waiting.
         self.thinned: set[Thinned] = set()
         self.maximum_connections = 0
+        #: Those of them whose sessions send again what is not acknowledged.
+        self.retrying: set[Connection] = set()
         self.started_at = self.seconds()
         self.draining = False
         #: For tests: without it every packet takes the plain way.
@@ -125,11 +127,8 @@ class Broker:
     def _sweep(self) -> None:
         self.wheel.call_later(SWEEP_INTERVAL, self._sweep)
         self.retained.purge(self.seconds())
-        for connection in list(self.connections.values()):
-            session = connection.session
-            # [MQTT-4.4.0-1] in 5.0 a reconnection is the only occasion.
-            if session.settings.retry_interval and session.inflight and connection.version < MQTT5:
-                session.retry()
+        for connection in list(self.retrying):
+            connection.session.retry()
 
     def rules_changed(self) -> Deferred[int]:
         """The authorizer has other rules, and a new epoch: take away what they do

@@ -202,6 +202,9 @@ class Connection:
         self.connected_at = broker.seconds()
         broker.connections[self.client_id] = self
         self.lane = fast_lane.receiving_lane(self)
+        # [MQTT-4.4.0-1] in 5.0 a reconnection is the only occasion.
+        if session.settings.retry_interval and self.version < MQTT5:
+            broker.retrying.add(self)
         if self.version >= MQTT5:
             # [MQTT-3.3.4-7] What an earlier connection has left does not count.
             left = len(session.awaiting_release or ())
@@ -314,6 +317,7 @@ class Connection:
             return
         broker, session = self.broker, self.session
         del broker.connections[self.client_id]
+        broker.retrying.discard(self)
         if not will:
             broker.wills.disarm(session)
         # Before the will goes out: it must not come here, behind DISCONNECT.

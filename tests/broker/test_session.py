@@ -680,6 +680,8 @@ def test_retry_sends_again_below_5(make: Make, version: int) -> None:
     client.send(Puback(one.packet_id), Pubcomp(two.packet_id))
     bare.advance(20)
     client.expect_nothing()
+    client.drop()
+    assert bare.broker.retrying == set()
 
 
 @pytest.mark.statement("MQTT-4.4.0-1")
