@@ -81,6 +81,9 @@ class Broker:
 
 
 _MQTTD_TOML = """\
+[broker]
+data_directory = "data"
+
 [session]
 maximum_inflight = 65535
 maximum_queued_messages = 2000000
@@ -121,7 +124,7 @@ def _mqttd(*reactor: str) -> Command:
 def _mqttd_default(start: Start) -> list[str]:
     endpoint = f"tcp:{start.port}:interface=127.0.0.1"
     twistd = start.places.program("twistd")
-    return [twistd, "-n", "--pidfile=", "mqttd", "--listen", endpoint]
+    return [twistd, "-n", "--pidfile=", "mqttd", "--listen", endpoint, "--data-dir", "data"]
 
 
 def _mosquitto(*extra: str) -> Command:
@@ -210,6 +213,11 @@ BROKERS = [
     Broker("mqttd-default", _mqttd_default, named_only=True),
     Broker("mosquitto", _mosquitto(), tls=True, version=("mosquitto", "-h")),
     Broker("mosquitto-nodelay", _mosquitto("set_tcp_nodelay true"), tls=True, paced_only=True),
+    Broker(
+        "mosquitto-kept",
+        _mosquitto("persistence true", "persistence_location ./"),
+        named_only=True,
+    ),
     Broker("flashmq", _flashmq, tls=True, version=("flashmq", "--version")),
     Broker("nats", _nats, version=("nats-server", "--version")),
     Broker("aedes", _aedes),

@@ -29,7 +29,7 @@ static const struct option names[] = {
     {"refill", 1, 0, 'R'}, {"batch", 1, 0, 'B'}, {"spread", 1, 0, 'd'}, {"storm-clients", 1, 0, 'z'},
     {"storm-rate", 1, 0, 'Z'}, {"pid", 1, 0, 'i'}, {"count", 1, 0, 'n'},
     {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'W'}, {"rate", 1, 0, 'r'}, {"drain", 1, 0, 'D'},
-    {"tls", 0, 0, 't'}, {"vary", 0, 0, 'V'}, {"topics", 1, 0, 'T'}, {"ca", 1, 0, 'a'}, {"user", 1, 0, 'u'}, {"password", 1, 0, 'x'},
+    {"tls", 0, 0, 't'}, {"vary", 0, 0, 'V'}, {"durable", 0, 0, 'U'}, {"topics", 1, 0, 'T'}, {"ca", 1, 0, 'a'}, {"user", 1, 0, 'u'}, {"password", 1, 0, 'x'},
     {"pattern", 1, 0, 'm'}, {"kind", 1, 0, 'K'}, {0, 0, 0, 0},
 };
 
@@ -61,6 +61,7 @@ static void read_option(int letter, const char *value)
     case 'D': opt.drain = atof(value); break;
     case 't': opt.tls = true; break;
     case 'V': opt.vary = true; break;
+    case 'U': opt.durable = true; break;
     case 'T': opt.topics = atoi(value); break;
     case 'a': opt.ca = value; break;
     case 'u': opt.user = value; break;

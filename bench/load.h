@@ -36,7 +36,7 @@ struct options {
     int pids[16], pid_count;
     long count;
     double seconds, warmup, rate, storm_rate, drain;
-    bool tls, vary;
+    bool tls, vary, durable;
 };
 extern struct options opt;
 
@@ -69,6 +69,7 @@ struct publisher {
     uint16_t *ids;            /* stack of free packet identifiers */
     uint8_t *in_use;          /* bit per identifier */
     uint64_t sent, acked, delivered;
+    uint64_t *due;            /* by packet identifier, when paced */
     bool dirty;
 };
 
@@ -139,7 +140,7 @@ struct accounts {
 };
 extern struct accounts acc;
 extern bool latency_on;
-extern struct histogram latency, lag;
+extern struct histogram latency, lag, acknowledged;
 extern struct publisher *publishers;
 extern int publisher_total;
 

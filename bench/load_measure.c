@@ -16,7 +16,7 @@
 
 struct accounts acc;
 bool latency_on, sparse, ordered = true;
-struct histogram latency, lag;
+struct histogram latency, lag, acknowledged;
 
 /* -- /proc ---------------------------------------------------------------- */
 

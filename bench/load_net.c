@@ -207,11 +207,17 @@ void conn_connect_packet(struct conn *c)
     uint8_t *at = put_text(body, "MQTT");
     char name[32];
     *at++ = (uint8_t)opt.version;
-    *at++ = 2 | (opt.user ? 0x80 : 0) | (opt.password ? 0x40 : 0);
+    /* --durable: the sessions of subscribers, who come first, are kept. */
+    bool kept = opt.durable && c->index < opt.subscribers;
+    *at++ = (kept ? 0 : 2) | (opt.user ? 0x80 : 0) | (opt.password ? 0x40 : 0);
     *at++ = 600 >> 8;
     *at++ = 600 & 255;
-    if (opt.version == 5)
+    if (opt.version == 5 && kept) {
+        memcpy(at, "\x05\x11\xff\xff\xff\xff", 6);
+        at += 6;
+    } else if (opt.version == 5) {
         *at++ = 0;
+    }
     snprintf(name, sizeof name, "bench-%06d", c->index);
     at = put_text(at, name);
     if (opt.user)

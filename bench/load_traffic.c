@@ -57,6 +57,8 @@ struct publisher *publisher_init(int index, struct conn *c, const char *topic, i
         p->window = p->free_ids = (uint32_t)opt.window;
         p->ids = calloc(p->window, sizeof *p->ids);
         p->in_use = calloc(65536 / 8, 1);
+        if (opt.rate > 0)
+            p->due = calloc(65536, sizeof *p->due);
         for (uint32_t i = 0; i < p->window; i++)
             p->ids[i] = (uint16_t)(p->window - i);
     }
@@ -92,6 +94,8 @@ uint8_t *publish_one(struct publisher *p, uint64_t stamp)
         p->in_use[id / 8] |= (uint8_t)(1 << id % 8);
         frame[slot->id_at] = (uint8_t)(id >> 8);
         frame[slot->id_at + 1] = (uint8_t)id;
+        if (p->due)
+            p->due[id] = stamp;
     }
     memcpy(frame + slot->stamp_at + 4, &n, 4);
     memcpy(frame + slot->stamp_at + 8, &stamp, 8);
@@ -118,6 +122,8 @@ void publisher_packet(struct conn *c, const struct packet_in *in)
     p->ids[p->free_ids++] = in->id;
     p->acked++;
     acc.acked++;
+    if (latency_on && p->due)
+        histogram_add(&acknowledged, now() - p->due[in->id]);
     if (latency_on && p->receivers == 0 && c->started)
         histogram_add(&latency, now() - c->started);
     publisher_touch(p);
@@ -412,6 +418,8 @@ void run_traffic(void)
         json_histogram("latency", &latency);
     if (opt.rate > 0)
         json_histogram("generator_lag", &lag);
+    if (opt.rate > 0 && opt.qos > 0)
+        json_histogram("acknowledged", &acknowledged);
     if (opt.storm_clients)
         json_num("storm_rate", (double)(b.operations - a.operations) / ((double)(b.at - a.at) / 1e9));
     json_end();

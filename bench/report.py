@@ -32,6 +32,8 @@ BESIDE: dict[str, list[Figure]] = {
         ("latency.p99_us", "p99", 1, "us"),
         ("latency.p999_us", "p99.9", 1, "us"),
         ("latency.max_us", "max", 1, "us"),
+        ("acknowledged.p50_us", "acknowledged p50", 1, "us"),
+        ("acknowledged.p99_us", "acknowledged p99", 1, "us"),
         ("generator_lag.p99_us", "own lag p99", 1, "us"),
         ("storm_rate", "storm", 1, "/s"),
     ],

@@ -35,6 +35,8 @@ class Scenario:
 
 
 NO_V5 = frozenset({"aedes", "nats", "amqtt"})
+#: Nothing that they keep survives, in the form in which they run here.
+NOT_KEPT = frozenset({"aedes", "amqtt", "flashmq", "nats"})
 NO_SHARED = frozenset({"aedes", "nats"})
 SLOW_TABLE = frozenset({"amqtt"})
 
@@ -120,6 +122,26 @@ _PACED = [
     )
     for rate in (1000, 10000)
     for qos in (0, 1)
+]
+
+_DURABLE = [
+    Scenario(
+        f"durable{pairs}-q{qos}",
+        f"QoS {qos}, 64 bytes, {pairs}:{pairs}, to subscribers whose sessions are kept",
+        f"traffic --durable --qos {qos} --publishers {pairs}",
+        without=NOT_KEPT,
+    )
+    for qos in (1, 2)
+    for pairs in (1, 10)
+] + [
+    Scenario(
+        f"durable-paced{rate // 1000}k-q1",
+        f"{rate} messages a second, open loop, QoS 1, to a subscriber whose session is kept",
+        f"traffic --durable --rate {rate} --qos 1",
+        paced=True,
+        without=NOT_KEPT,
+    )
+    for rate in (1000, 5000)
 ]
 
 _V5 = [
@@ -240,6 +262,7 @@ SCENARIOS: list[Scenario] = [
     *_MIXED,
     *_LOCK_STEP,
     *_PACED,
+    *_DURABLE,
     *_V5,
     *_SHARED,
     *_STORM,
