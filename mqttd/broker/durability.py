@@ -44,7 +44,7 @@ log = Logger()
 
 #: Seconds between ticks. A message waits for one to two of them, and at least a
 #: turn of the reactor, before it is written.
-TICK = 0.002
+TICK = 0.004
 
 #: Retained messages of the broker itself, which it will say anew.
 _SYSTEM = "$SYS/"

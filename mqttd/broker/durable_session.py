@@ -44,6 +44,7 @@ class DurableSession(Session):
     delivery_class = DurableDelivery
 
     __slots__ = (
+        "_owed",
         "_runs",
         "_warming",
         "cold",
@@ -83,6 +84,8 @@ class DurableSession(Session):
         self.cold = 0
         #: Who waits for them to be read.
         self._warming: Consumer | None = None
+        #: Deliveries that are owed to the store, by ``seq``.
+        self._owed: dict[int, DurableDelivery] | None = None
         #: What the fast lane has sent and nobody has acknowledged or written.
         self._runs: deque[Run] | None = None
 
@@ -173,6 +176,34 @@ class DurableSession(Session):
         self.durability.store.put_row(self.sid, row)
         delivery.kept = WRITTEN
 
+    def write_in_turn(self, delivery: Delivery) -> None:
+        """Add *delivery* to the store, and before it what is owed already.
+
+        After a crash a message of QoS 1 must not be there without one that came
+        before it: its publisher would send that one again, behind it.
+        """
+        if delivery.qos == 1:
+            self._write_owed()
+        self.write(delivery)
+
+    def _write_owed(self) -> None:
+        """Write what is owed, now."""
+        committed = self.durability.store.committed
+        for delivery in list((self._owed or {}).values()):
+            receipt = delivery.keep()
+            if receipt is not None:
+                committed(receipt.settle)
+        for run in list(self._runs or ()):
+            receipt = run.keep()
+            if receipt is not None:
+                committed(receipt.settle)
+
+    def owes_no_more(self, delivery: DurableDelivery) -> None:
+        """*delivery* is written, or need not be."""
+        if self._owed is not None:
+            self._owed.pop(delivery.seq, None)
+            self._owed = self._owed or None
+
     def note_state(self, delivery: DurableDelivery) -> None:
         """Its packet id, or what has become of it, is to be in the store."""
         self.durability.store.change_row(self.sid, delivery.seq, _state(delivery))
@@ -186,6 +217,7 @@ class DurableSession(Session):
             self.durability.delete_rows(self.sid, (delivery.seq,))
         receipt, delivery.receipt = delivery.receipt, None
         if receipt is not None:
+            self.owes_no_more(delivery)
             receipt.settle()
 
     def _take(self, delivery: DurableDelivery) -> None:
@@ -197,11 +229,14 @@ class DurableSession(Session):
         """*delivery* must be safe, or done, before its message is acknowledged."""
         durability = self.durability
         if self.consumer is None or delivery.message.qos == 2 or durability.at_once:
-            self.write(delivery)
+            self.write_in_turn(delivery)
             durability.added()
             return
         receipt = delivery.receipt = durability.open()
         receipt.pending += 1
+        if self._owed is None:
+            self._owed = {}
+        self._owed[delivery.seq] = delivery
         durability.owe(delivery)
 
     def reopen_row(self, row: StoredRow) -> DurableDelivery | None:
@@ -391,16 +426,9 @@ class DurableSession(Session):
             self._runs.remove(run)
             self._runs = self._runs or None
 
-    def _write_runs(self) -> None:
-        for run in list(self._runs or ()):
-            receipt = run.receipt
-            self.write_run(run)
-            if receipt is not None:
-                self.durability.store.committed(receipt.settle)
-
     def _sent(self, packet_id: int) -> Delivery | None:
         if type(self.inflight.get(packet_id)) is bytes:
-            self._write_runs()
+            self._write_owed()
         return super()._sent(packet_id)
 
     def received(self, packet_id: int, success: bool) -> bool:
@@ -466,7 +494,7 @@ class DurableSession(Session):
 
     def detach(self) -> None:
         self._warming = None
-        self._write_runs()
+        self._write_owed()
         super().detach()
         self.ended_at = self.durability.store.time()
         self.save()

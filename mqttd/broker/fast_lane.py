@@ -239,7 +239,7 @@ def _take_publishes(
             kept = -1  # to durable sessions by the plain way
     startswith = data.startswith
     received = sent = received_bytes = sent_bytes = 0
-    source: Source | None = None
+    withheld: list[bytes] | None = None
     while end - position >= 5 and data[position] == first:
         start = position
         # Remaining Length, up to three bytes; odd ones are for the parser to judge.
@@ -329,10 +329,21 @@ def _take_publishes(
         if qos:
             ending = NOBODY if version5 and not plan.targets else b""
             if durability is not None:
-                durability.begin()
-                source = Source(connection, route.topic, head - start, payload - start)
+                durability.receipt = None
+                withheld = []
             count = _send_with_ids(
-                connection, receivers, data, start, size, head, count, qos, ending, source
+                connection,
+                receivers,
+                data,
+                start,
+                size,
+                head,
+                count,
+                qos,
+                ending,
+                withheld,
+                route,
+                payload,
             )
             if not count:
                 break
@@ -356,8 +367,12 @@ def _take_publishes(
                 break
         elif not receivers:
             broker.metrics.messages_unrouted += count
-        if source is not None and durability is not None:
-            durability.acknowledge(connection, source.answers)
+        if withheld and durability is not None:
+            if durability.receipt is None and connection.receipts is None:
+                broker.metrics.packets_sent[withheld[0][0] >> 4] += count
+                connection.transport.write(b"".join(withheld))
+            else:
+                durability.acknowledge(connection, tuple(withheld))
     metrics = broker.metrics
     metrics.packets_received[_PUBLISH] += received
     metrics.messages_received[qos] += received
@@ -384,12 +399,14 @@ def _send_with_ids(
     count: int,
     qos: int,
     ending: bytes,
-    source: Source | None,
+    withheld: list[bytes] | None,
+    route: Route,
+    payload: int,
 ) -> int:
     """Send QoS 1 or 2 frames under the receivers' packet ids, and acknowledge them.
 
     *ending* is what an acknowledgement says beside its packet id. Where they may
-    have to wait, the acknowledgements are left in *source*. Returns how many: a
+    have to wait, the acknowledgements go into *withheld*. Returns how many: a
     packet id that is zero, or awaits its PUBREL, ends the run.
     """
     offset = head - start
@@ -415,6 +432,7 @@ def _send_with_ids(
         rests.append(data[frame + offset + 2 : frame + size])
         answers.append(answer + identifier + ending)
     prefix = data[start:head]
+    source: Source | None = None
     for session in receivers:
         inflight = session.inflight
         packet_id = session.next_packet_id
@@ -428,13 +446,15 @@ def _send_with_ids(
             packet_id = packet_id % 65_535 + 1
         session.next_packet_id = packet_id
         session.consumer.transport.write(b"".join(frames))  # type: ignore[union-attr]
-        if source is not None and session.durable:
+        if session.durable:
+            if source is None:
+                source = Source(connection, route.topic, offset, payload - start)
             session.sent_run(source, frames)
-    if source is None:
+    if withheld is None:
         connection.broker.metrics.packets_sent[answer[0] >> 4] += len(answers)
         connection.transport.write(b"".join(answers))
     else:
-        source.answers = tuple(answers)
+        withheld += answers
     return len(answers)
 
 
@@ -462,7 +482,8 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
                 qos, released = sent[0] >> 1 & 3, False
             elif sent is not None:
                 qos, released = sent.qos, sent.released
-                known.append(sent)
+                if qos == 1:
+                    known.append(sent)
             else:
                 break
             if first == _PUBACK:

@@ -61,6 +61,8 @@ class DurableDelivery(Delivery):
         elif self.packet_id:
             session.note_state(self)
         receipt, self.receipt = self.receipt, None
+        if receipt is not None:
+            session.owes_no_more(self)
         return receipt
 
 
@@ -68,7 +70,6 @@ class Source:
     """What the messages of a run have in common."""
 
     __slots__ = (
-        "answers",
         "created_at",
         "guard",
         "head",
@@ -86,8 +87,6 @@ class Source:
         #: Where in a frame the packet id stands, and where the payload begins.
         self.head = head
         self.payload = payload
-        #: What the publisher is to be told.
-        self.answers: tuple[bytes, ...] = ()
         #: Those that had to be made; receivers share them.
         self.messages: dict[int, Message] = {}
 

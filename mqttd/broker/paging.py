@@ -74,7 +74,7 @@ class PagedQueue(MessageQueue):
 
     def push(self, delivery: Delivery) -> None:
         if self.tail or (self.messages >= HEAD and not self.settings.priorities):
-            self._session.write(delivery)
+            self._session.write_in_turn(delivery)
             if not self.tail:
                 self._after = delivery.seq - 1  # type: ignore[attr-defined]
                 self.messages_qos0 += 1

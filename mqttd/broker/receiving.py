@@ -239,7 +239,7 @@ def acknowledge(
             durability.acknowledge(connection, (frame,))
         return
     frame = (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
-    if durability is not None:
+    if durability is not None and (durability.receipt is not None or connection.receipts):
         durability.acknowledge(connection, (frame,))
         return
     kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
