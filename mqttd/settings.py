@@ -37,7 +37,12 @@ from mqttd.fields import (
     texts,
     whole_seconds,
 )
-from mqttd.settings_access import AbuseSettings, AccessSettings, RuleSourceSettings
+from mqttd.settings_access import (
+    RULE_SOURCES,
+    AbuseSettings,
+    AccessSettings,
+    RuleSource,
+)
 from mqttd.settings_authentication import ALL, AuthenticatorSettings, check_names
 
 __all__ = [
@@ -60,7 +65,6 @@ __all__ = [
     "ProtocolSettings",
     "Rate",
     "RetainedSettings",
-    "RuleSourceSettings",
     "SessionSettings",
     "SettingError",
     "SharedLimits",
@@ -463,7 +467,8 @@ class ListenerSettings:
 
 
 def _are_rule_sources(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(x, RuleSourceSettings) for x in value)
+    kinds = tuple(RULE_SOURCES.values())
+    return isinstance(value, tuple) and all(isinstance(x, kinds) for x in value)
 
 
 def _are_listeners(value: Any) -> bool:
@@ -579,8 +584,8 @@ class BrokerSettings:
     shared_limits: SharedLimits = part(SharedLimits)
     #: Who is asked what a client may do, in this order; without any, everyone may
     #: do everything.
-    authorization: tuple[RuleSourceSettings, ...] = field(
-        default=(), validator=check("a tuple of RuleSourceSettings", _are_rule_sources)
+    authorization: tuple[RuleSource, ...] = field(
+        default=(), validator=check("a tuple of settings of rule sources", _are_rule_sources)
     )
     access: AccessSettings = part(AccessSettings)
     abuse: AbuseSettings = part(AbuseSettings)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from mqttd.fields import SettingError, count, flag, seconds, size, text
+from mqttd.settings_authentication import RedisSettings, SQLSettings, WebLoginSettings
 
 
 def _need(settings: Any, *names: str) -> None:
@@ -69,9 +70,41 @@ class ClaimsSettings(RuleSourceSettings):
         _need(self, "claim")
 
 
+@frozen
+class WebRulesSettings(WebLoginSettings):
+    """A web service that is asked about each topic."""
+
+    shadow: bool = flag(False)
+
+
+@frozen
+class SQLRulesSettings(SQLSettings):
+    """Rules in a database: a query gives those of a client, in order."""
+
+    shadow: bool = flag(False)
+
+
+@frozen
+class RedisRulesSettings(RedisSettings):
+    """Hashes in Redis, one for each client: topic filter -> action."""
+
+    key: str = text("mqtt_acl:${username}")
+    shadow: bool = flag(False)
+
+
+RuleSource = RuleSourceSettings | WebRulesSettings | SQLRulesSettings | RedisRulesSettings
+
 #: Type, as a configuration has it -> its settings.
-RULE_SOURCES: dict[str, type[RuleSourceSettings]] = {
-    kind.TYPE: kind for kind in (RuleFileSettings, MosquittoFileSettings, ClaimsSettings)
+RULE_SOURCES: dict[str, type[RuleSource]] = {
+    kind.TYPE: kind
+    for kind in (
+        RuleFileSettings,
+        MosquittoFileSettings,
+        ClaimsSettings,
+        WebRulesSettings,
+        SQLRulesSettings,
+        RedisRulesSettings,
+    )
 }
 
 

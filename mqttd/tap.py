@@ -21,7 +21,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 import mqttd
-from mqttd.access.build import make_sources
+from mqttd.access.build import Surroundings, make_sources
 from mqttd.config import (
     ConfigError,
     Problem,
@@ -80,7 +80,7 @@ class Options(usage.Options, AuthOptionMixin):
             self._check_endpoints()
             self.checkers = list(self["credCheckers"])
             self._check_authentication()
-            make_sources(self.settings.authorization)
+            self._check_rules()
             if self["check-config"]:
                 self._check_certificates()
         except ConfigError as error:
@@ -144,6 +144,12 @@ class Options(usage.Options, AuthOptionMixin):
             Authentication(reactor, self.settings, seconds=time.monotonic)
         except AuthenticationError as error:
             raise ConfigError("mqttd", [Problem((), str(error))]) from None
+
+    def _check_rules(self) -> None:
+        from twisted.internet import reactor
+
+        around = Surroundings(reactor, time.monotonic, 0.0)
+        make_sources(self.settings.authorization, around)
 
     def _check_certificates(self) -> None:
         from mqttd.net.tls import ServerTLS

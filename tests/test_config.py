@@ -45,7 +45,14 @@ from mqttd.settings import (
     TLSSettings,
     WebSocketSettings,
 )
-from mqttd.settings_access import RULE_SOURCES, ClaimsSettings, RuleFileSettings
+from mqttd.settings_access import (
+    RULE_SOURCES,
+    ClaimsSettings,
+    RedisRulesSettings,
+    RuleFileSettings,
+    SQLRulesSettings,
+    WebRulesSettings,
+)
 from mqttd.settings_authentication import AUTHENTICATORS
 
 ETC = Path(__file__).parent.parent / "etc"
@@ -434,7 +441,14 @@ def test_uncommented_the_example_file_says_the_defaults() -> None:
 def test_the_example_file_has_every_setting() -> None:
     tls = TLSSettings(certificate="/etc/mqttd/server.pem")
     listener = ListenerSettings("tcp:1883", tls=tls, websocket=WebSocketSettings())
-    sources = (RuleFileSettings(path="a"), ClaimsSettings())
+    url, query = "https://a", "SELECT 1"
+    sources = (
+        RuleFileSettings(path="a"),
+        ClaimsSettings(),
+        WebRulesSettings(url=url),
+        SQLRulesSettings(query=query, database="a"),
+        RedisRulesSettings(),
+    )
     complete = render_settings(BrokerSettings(listeners=(listener,), authorization=sources))
 
     def keys(text: str) -> set[tuple[str, str]]:

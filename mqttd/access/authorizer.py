@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mqttd.access.reports import Reports
-from mqttd.interfaces import AccessRequest, Decision, IAuthorizer, IRuleSource
+from mqttd.access.reports import Complaints, Reports
+from mqttd.interfaces import (
+    AccessRequest,
+    Decision,
+    IAuthorizer,
+    IRuleSource,
+    LoginRefused,
+)
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -54,7 +61,8 @@ class AccessControl:
         :param time_to_live: seconds that a guard keeps what was looked up.
         :param cache_size: answers that each guard keeps.
         """
-        self._clock = clock
+        self.clock = clock
+        self.seconds = seconds
         self.time_to_live = time_to_live
         self.cache_size = cache_size
         self.epoch = 0
@@ -63,6 +71,7 @@ class AccessControl:
         self.checks: frozenset[str] = frozenset()
         #: What the shadow would have denied: by client, action and topic.
         self.reports = Reports(seconds)
+        self._complaints = Complaints(seconds)
         self._running = False
         self.replace(sources, shadow)
 
@@ -133,31 +142,32 @@ class AccessControl:
             try:
                 answer = source.decide(request)
             except Exception:
-                log.failure("{source} failed; refused", source=source.name)
-                return Decision(False, f"{source.name} failed")
+                return self._failed(Failure(), source)
             if isinstance(answer, Deferred):
-                answer.addTimeout(MOST_PATIENCE, self._clock)
-                answer.addErrback(_failed, source)
+                answer.addTimeout(MOST_PATIENCE, self.clock)
+                answer.addErrback(self._failed, source)
                 rest = sources[index + 1 :]
                 return answer.addCallback(self._looked_up, source, rest, request)
             if answer is not None:
                 return _checked(answer, source)
         return NOBODY
 
+    def _failed(self, failure: Failure, source: IRuleSource) -> Decision:
+        unsaid = self._complaints.due(source.name)
+        if unsaid is not None:
+            text = "{source} failed, so the answer is no; {unsaid} more since the last such line"
+            if failure.check(LoginRefused):
+                # It says what is wrong in a text that holds no secret.
+                text += ": {reason}"
+                log.error(text, source=source.name, unsaid=unsaid, reason=str(failure.value))
+            else:
+                log.failure(text, failure, source=source.name, unsaid=unsaid)
+        return Decision(False, f"{source.name} failed")
+
     def _looked_up(
         self, answer: Any, source: IRuleSource, rest: Sequence[IRuleSource], request: AccessRequest
     ) -> Any:
         return self._ask(rest, request) if answer is None else _checked(answer, source)
-
-
-def _failed(failure: Any, source: IRuleSource) -> Decision:
-    # Without a traceback: what a backend says of itself may hold secrets.
-    log.error(
-        "{source} failed and the answer is no: {kind}",
-        source=source.name,
-        kind=failure.type.__name__,
-    )
-    return Decision(False, f"{source.name} failed")
 
 
 def _checked(answer: Any, source: IRuleSource) -> Decision:

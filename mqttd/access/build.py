@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from attrs import frozen
 from zope.interface import implementer
 
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.listed import listed_rules
+from mqttd.access.looked_up import RedisRules, SQLRules, WebRules
 from mqttd.access.mosquitto_acl import load_mosquitto
 from mqttd.access.patterns import claim_of
 from mqttd.access.rule_file import load_rules
@@ -25,8 +27,11 @@ from mqttd.settings import AccessSettings, BrokerSettings
 from mqttd.settings_access import (
     ClaimsSettings,
     MosquittoFileSettings,
+    RedisRulesSettings,
     RuleFileSettings,
-    RuleSourceSettings,
+    RuleSource,
+    SQLRulesSettings,
+    WebRulesSettings,
 )
 
 
@@ -74,22 +79,48 @@ class ClaimsSource:
         return rules.decide(request)
 
 
-def _rule_file(settings: RuleFileSettings) -> FileSource:
+@frozen
+class Surroundings:
+    """What sources that look things up are given."""
+
+    reactor: Any
+    #: Monotonic time.
+    seconds: Callable[[], float]
+    #: Seconds that a list of rules is kept.
+    lifetime: float
+
+
+def _rule_file(settings: RuleFileSettings, around: Surroundings) -> FileSource:
     return FileSource(settings.name or settings.path, load_rules(settings.path))
 
 
-def _mosquitto(settings: MosquittoFileSettings) -> FileSource:
+def _mosquitto(settings: MosquittoFileSettings, around: Surroundings) -> FileSource:
     return FileSource(settings.name or settings.path, load_mosquitto(settings.path))
 
 
-def _claims(settings: ClaimsSettings) -> ClaimsSource:
+def _claims(settings: ClaimsSettings, around: Surroundings) -> ClaimsSource:
     return ClaimsSource(settings.name or f"claim {settings.claim!r}", settings.claim)
 
 
-_MAKERS: Mapping[type[RuleSourceSettings], Callable[[Any], IRuleSource]] = {
+def _web(settings: WebRulesSettings, around: Surroundings) -> WebRules:
+    return WebRules(settings, around.reactor)
+
+
+def _sql(settings: SQLRulesSettings, around: Surroundings) -> SQLRules:
+    return SQLRules(settings, around.reactor, around.lifetime, around.seconds)
+
+
+def _redis(settings: RedisRulesSettings, around: Surroundings) -> RedisRules:
+    return RedisRules(settings, around.reactor, around.lifetime, around.seconds)
+
+
+_MAKERS: Mapping[type[RuleSource], Callable[[Any, Surroundings], IRuleSource]] = {
     RuleFileSettings: _rule_file,
     MosquittoFileSettings: _mosquitto,
     ClaimsSettings: _claims,
+    WebRulesSettings: _web,
+    SQLRulesSettings: _sql,
+    RedisRulesSettings: _redis,
 }
 
 
@@ -104,7 +135,7 @@ def ban_file(settings: BrokerSettings) -> str | None:
 Sources = tuple[tuple[IRuleSource, ...], tuple[IRuleSource, ...]]
 
 
-def make_sources(settings: Iterable[RuleSourceSettings]) -> Sources:
+def make_sources(settings: Iterable[RuleSource], around: Surroundings) -> Sources:
     """The sources in force, and those in shadow.
 
     :raise ConfigError: with everything that is wrong with their files.
@@ -113,9 +144,11 @@ def make_sources(settings: Iterable[RuleSourceSettings]) -> Sources:
     problems: list[Problem] = []
     for index, each in enumerate(settings):
         try:
-            made.append((each.shadow, _MAKERS[type(each)](each)))
+            made.append((each.shadow, _MAKERS[type(each)](each, around)))
         except ConfigError as error:
             problems += [Problem(("authorization", index), f": {x}") for x in error.lines()]
+        except ValueError as error:
+            problems.append(Problem(("authorization", index), f": {error}"))
     if problems:
         raise ConfigError("mqttd", problems)
     return (
@@ -124,15 +157,16 @@ def make_sources(settings: Iterable[RuleSourceSettings]) -> Sources:
     )
 
 
-def change(
-    control: AccessControl, access: AccessSettings, settings: Iterable[RuleSourceSettings]
-) -> bool:
+def change(control: AccessControl, access: AccessSettings, settings: Iterable[RuleSource]) -> bool:
     """Read all files and put their rules in force; False when there are none.
 
     :raise ConfigError: when one cannot be used; nothing has changed then.
     """
-    sources, shadow = make_sources(settings)
-    control.time_to_live = access.decision_lifetime
+    # What was looked up is kept twice, as a list of rules and as a decision.
+    lifetime = access.decision_lifetime / 2
+    around = Surroundings(control.clock, control.seconds, lifetime)
+    sources, shadow = make_sources(settings, around)
+    control.time_to_live = lifetime
     control.cache_size = access.decisions
     if not (sources or shadow or control.sources or control.shadow):
         return False

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mqttd.access.authorizer import MOST_PATIENCE, AccessControl
-from mqttd.access.build import ClaimsSource, change, make_sources
+from mqttd.access.build import ClaimsSource, Surroundings, change, make_sources
 from mqttd.access.reports import MOST_REPORTS
 from mqttd.config import ConfigError
 from mqttd.interfaces import (
@@ -243,7 +243,8 @@ def test_sources_are_made_in_order_and_shadows_apart(tmp_path: Path) -> None:
             RuleFileSettings(path=str(tmp_path / "acl.toml")),
             ClaimsSettings(shadow=True),
             MosquittoFileSettings(name="m", path=str(tmp_path / "acl")),
-        )
+        ),
+        Surroundings(Clock(), Clock().seconds, 0.0),
     )
     assert [source.name for source in sources] == [str(tmp_path / "acl.toml"), "m"]
     assert [source.name for source in shadow] == ["claim 'acl'"]

@@ -1,4 +1,4 @@
-"""Asks SQL databases, by ``twisted.enterprise.adbapi``: one row at most.
+"""Asks SQL databases, by ``twisted.enterprise.adbapi``: one row, or a few.
 
 PostgreSQL (psycopg), MariaDB and MySQL (PyMySQL) and SQLite. What a client
 says goes into a query as a parameter and in no other way. Queries run in the
@@ -47,12 +47,16 @@ class _Pool(ConnectionPool):
 class Database:
     """A query that is asked again and again."""
 
-    def __init__(self, settings: SQLSettings, reactor: Any) -> None:
-        """:raise ValueError: for files that cannot be used, or a missing driver."""
+    def __init__(self, settings: SQLSettings, reactor: Any, most_rows: int = 1) -> None:
+        """
+        :param most_rows: more of them are an error.
+        :raise ValueError: for files that cannot be used, or a missing driver.
+        """
         module, extra, style = _DRIVERS[settings.driver]
         self._driver = need(module, extra)
         self._module = module
         self._settings = settings
+        self._most_rows = most_rows
         self._reactor = reactor
         self._query = as_parameters(settings.query, style)
         self._workload = Workload(
@@ -97,13 +101,22 @@ class Database:
 
         :raise BackendError: when there is no answer, or more than one row.
         """
+        rows = await self.rows(credentials)
+        return rows[0] if rows else None
+
+    async def rows(self, credentials: Any) -> list[dict[str, Any]]:
+        """The rows for *credentials*, by column.
+
+        :raise BackendError: when there is no answer, or there are too many.
+        """
         values = needed(self._settings.query, credentials)
         if values is None or any("\0" in value for value in values.values()):
-            return None
+            return []
+        rows: list[dict[str, Any]]
         rows = await self._workload.run(credentials, lambda: self._ask(values))
-        if len(rows) > 1:
-            raise BackendError("the query gives more than one row")
-        return rows[0] if rows else None
+        if len(rows) > self._most_rows:
+            raise BackendError(f"the query gives more than {self._most_rows} rows")
+        return rows
 
     async def _ask(self, values: dict[str, str]) -> list[dict[str, Any]]:
         pool = self._pool
@@ -127,10 +140,10 @@ class Database:
         return rows
 
     def _read(self, cursor: Any, values: dict[str, str]) -> list[dict[str, Any]]:
-        """In a thread: two rows at most, since one is right and two are wrong."""
+        """In a thread: one row more than is right, to see that there are too many."""
         cursor.execute(self._query, values)
         names = [column[0].lower() for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(2)]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(self._most_rows + 1)]
 
     # --- connecting -----------------------------------------------------------
 

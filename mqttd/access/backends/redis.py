@@ -1,4 +1,4 @@
-"""Asks Redis, by txredisapi: fields of one hash.
+"""Asks Redis, by txredisapi: fields of one hash, or all of it.
 
 txredisapi takes Twisted's own reactor when it is imported, so it is imported
 when a client is made and no sooner.
@@ -85,10 +85,30 @@ class Redis:
             raise BackendError("a field that is not UTF-8 text")
         return {name: value for name, value in found.items() if value is not None}
 
-    async def _ask(self, key: str, names: tuple[str, ...]) -> Any:
+    async def everything(self, credentials: Any) -> dict[str, str]:
+        """All fields of the hash; none when the client lacks something that the key
+        is made of.
+
+        :raise BackendError: when there is no answer.
+        """
+        values = needed(self._settings.key, credentials)
+        if values is None:
+            return {}
+        key = fill(self._settings.key, values)
+        answer = await self._workload.run(credentials, lambda: self._ask(key))
+        if not isinstance(answer, dict) or not all(
+            isinstance(part, str) for pair in answer.items() for part in pair
+        ):
+            raise BackendError("an answer that is not what HGETALL gives")
+        return answer
+
+    async def _ask(self, key: str, names: tuple[str, ...] = ()) -> Any:
+        """Those of the fields *names*, or without any all of them."""
         if self._connection is None:
             raise BackendError("closed")
         try:
+            if not names:
+                return await self._connection.hgetall(key)
             return await self._connection.hmget(key, names)
         except Exception as error:
             # WRONGTYPE and the like quote no values, but their class is enough.
