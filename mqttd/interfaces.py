@@ -379,6 +379,18 @@ class StoredRow(NamedTuple):
     share: str = ""
     #: The message itself, where rows are read.
     body: bytes = b""
+    #: When it need not be sent any more, in the store's time; None: never. Not
+    #: there where rows are read, since the message says it.
+    expires_at: float | None = None
+
+
+class ExpiredRow(NamedTuple):
+    """One message of a queue whose time is over."""
+
+    client_id: str
+    sid: int
+    seq: int
+    size: int
 
 
 @frozen
@@ -499,6 +511,12 @@ class IStore(Interface):
 
     def read_sent(sid: int) -> Deferred[list[StoredRow]]:
         """The rows that were sent, in the order of sending, with bodies."""
+
+    def read_expired(limit: int) -> Deferred[list[ExpiredRow]]:
+        """At most *limit* rows that have expired and were not sent, of any session.
+
+        Those longest over come first. They stay until they are deleted.
+        """
 
 
 # --- hooks -----------------------------------------------------------------

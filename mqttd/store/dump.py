@@ -65,7 +65,7 @@ def _lines(connection: Connection) -> Iterator[dict[str, Any]]:
         yield _session(connection, sid, columns, clock)
     for mid, body in connection.execute("SELECT mid, body FROM message ORDER BY mid"):
         yield {"type": "message", "message": mid, **_message(decode_message(body), clock)}
-    for key, mid, size, state, identifiers, share in connection.execute(
+    for key, mid, size, state, identifiers, share, _ in connection.execute(
         "SELECT * FROM queue ORDER BY k"
     ):
         yield {
@@ -213,6 +213,8 @@ class _Loader:
         (last_mid,) = self._execute("SELECT max(mid) FROM message").fetchone()
         #: What is added to the numbers of messages.
         self._base = last_mid or 0
+        #: Of the messages that have one.
+        self._deadlines: dict[int, float] = {}
         self._counts: dict[str, int] = {}
 
     def load(self, lines: Iterable[str]) -> dict[str, int]:
@@ -274,6 +276,8 @@ class _Loader:
     def _message(self, line: dict[str, Any]) -> None:
         mid = self._base + line["message"]
         self._execute("INSERT INTO message VALUES (?, ?)", (mid, self._body(line)))
+        if line["expires_at"] is not None:
+            self._deadlines[mid] = self._clock.from_text(line["expires_at"])
 
     def _queued(self, line: dict[str, Any]) -> None:
         state = row_state(
@@ -284,15 +288,18 @@ class _Loader:
             line["released"],
         )
         identifiers = " ".join(map(str, line["subscription_identifiers"])) or None
+        mid = self._base + line["message"]
         self._execute(
-            "INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?)",
+            # Its deadline is that of its message.
+            "INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 row_key(self._sids[line["client_id"]], line["place"]),
-                self._base + line["message"],
+                mid,
                 line["size"],
                 state,
                 identifiers,
                 line["shared_subscription"],
+                self._deadlines.get(mid),
             ),
         )
 

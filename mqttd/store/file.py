@@ -25,9 +25,6 @@ from mqttd.store.writing import Writer
 #: share of all. And how many at a time, which takes some 20 ms.
 FREE_PAGES, FREE_SHARE, PAGES_AT_ONCE = 1000, 0.1, 1000
 
-#: Commits between looks at how many pages are free.
-LOOK_EVERY = 50
-
 
 @frozen
 class Facts:
@@ -53,7 +50,6 @@ class StoreFile:
         reading.execute("SELECT count(*) FROM meta").fetchone()
         self.pages = Pages(reading)
         self.has_free_pages = False
-        self._commits = 0
         self.facts = _look_at(connection)
         self.writer = Worker(call_from_thread, "mqttd store writer")
         self.reader = Worker(call_from_thread, "mqttd store reader")
@@ -63,9 +59,6 @@ class StoreFile:
     def write(self, batch: Batch, time: float, wall: float) -> None:
         """Commit *batch*, or raise."""
         self._tables.write(batch, time, wall)
-        self._commits += 1
-        if self._commits % LOOK_EVERY == 0:
-            self._look_for_free_pages()
 
     def write_again(
         self, batch: Batch, shrinking: Iterable[Batch], time: float, wall: float
@@ -93,18 +86,16 @@ class StoreFile:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def give_back(self) -> None:
-        """Return some free pages to the file system."""
-        # Through execute(), SQLite would return a single page.
-        self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
-        self._look_for_free_pages()
+        """Return some of the free pages to the file system, if there are many."""
+        if self._has_many():
+            # Through execute(), SQLite would return a single page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
+        self.has_free_pages = self._has_many()
 
-    def _look_for_free_pages(self) -> None:
+    def _has_many(self) -> bool:
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        if free < FREE_PAGES:
-            self.has_free_pages = False
-            return
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-        self.has_free_pages = free >= pages * FREE_SHARE
+        return bool(free >= FREE_PAGES and free >= pages * FREE_SHARE)
 
     def end(self, batches: list[Batch], clocks: tuple[float, float], result: Result) -> None:
         """Commit *batches* as the last ones, and let the threads end."""

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from mqttd.interfaces import (
+    ExpiredRow,
     IStore,
     RestoredSession,
     StoreContents,
@@ -24,7 +25,7 @@ from mqttd.interfaces import (
     StoredSubscription,
 )
 from mqttd.store.batch import Batch, BatchedStore, call_all
-from mqttd.store.records import order_of, packet_id_of, seq_of, sid_of
+from mqttd.store.records import SENT, order_of, packet_id_of, seq_of, sid_of
 
 
 @define
@@ -116,7 +117,7 @@ class Tables:
     def read(self, sid: int) -> list[StoredRow]:
         """The rows of a session in order, with bodies."""
         return [
-            row._replace(body=self.messages[row.mid])
+            row._replace(body=self.messages[row.mid], expires_at=None)
             for _, row in sorted(self.rows.get(sid, {}).items())
         ]
 
@@ -172,6 +173,20 @@ class MemoryStore(BatchedStore):
     def read_sent(self, sid: int) -> Deferred[list[StoredRow]]:
         self._commit()
         return succeed(self._sent_rows(sid))
+
+    def read_expired(self, limit: int) -> Deferred[list[ExpiredRow]]:
+        self._commit()
+        return succeed(self._expired_rows(limit))
+
+    def _expired_rows(self, limit: int) -> list[ExpiredRow]:
+        now, tables = self.time(), self.tables
+        over = [
+            (row.expires_at, ExpiredRow(tables.sessions[sid].client_id, sid, row.seq, row.size))
+            for sid, rows in tables.rows.items()
+            for row in rows.values()
+            if row.expires_at is not None and row.expires_at <= now and row.state < SENT
+        ]
+        return [row for _, row in sorted(over)[:limit]]
 
     def _rows(self, sid: int, after: int, limit: int) -> list[StoredRow]:
         return [row for row in self.tables.read(sid) if row.seq > after][:limit]

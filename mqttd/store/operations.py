@@ -29,6 +29,7 @@ from mqttd.store.schema import (
     open_to_read,
     opened_store,
     put_meta,
+    sync,
 )
 
 #: What may be wrong with whole tables, each with its remedy: text, count, repair.
@@ -122,9 +123,9 @@ def backup(directory: str | Path, target: str | Path) -> int:
             connection.execute("VACUUM INTO ?", (str(part),))
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
             put_meta(copy, closed=1)
-        _sync(part)
+        sync(part)
         part.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"no backup was made: {explain(error, source)}") from error
     finally:
@@ -151,11 +152,11 @@ def restore(source: str | Path, directory: str | Path) -> list[Path]:
                 raise StoreError(f"{str(source)!r} is damaged: {problems[0]}")
             # Another store from here on: no log of the old one fits it.
             put_meta(connection, store="", closed=1)
-        _sync(part)
+        sync(part)
         moved = _set_aside(directory)
         part.rename(directory / DATABASE)
         own(directory, directory / DATABASE)
-        _sync(directory)
+        sync(directory)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"nothing was restored: {explain(error, source)}") from error
     finally:
@@ -183,14 +184,6 @@ def own(directory: Path, path: Path) -> None:
     if os.getuid() == 0:
         status = directory.stat()
         os.chown(path, status.st_uid, status.st_gid)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 # --- check ------------------------------------------------------------------------

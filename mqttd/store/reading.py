@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mqttd.interfaces import (
+    ExpiredRow,
     RestoredSession,
     StoreContents,
     StoredRow,
@@ -23,7 +24,7 @@ from mqttd.interfaces import (
     StoredSubscription,
     StoreError,
 )
-from mqttd.store.records import SEQ_BITS, order_of, seq_of
+from mqttd.store.records import SEQ_BITS, order_of, seq_of, sid_of
 from mqttd.store.schema import Connection, explain
 
 T = TypeVar("T")
@@ -52,6 +53,14 @@ FROM (
 """
 _QUEUED = _PAGE.format("")
 _SENT = _PAGE.format("AND state >> 4 & 65535 != 0")
+
+_EXPIRED = f"""
+SELECT group_concat(hex(client_id) || ',' || k || ',' || size, ';')
+FROM (
+    SELECT k, size FROM queue WHERE expires_at <= ? AND state < 16
+    ORDER BY expires_at LIMIT ?
+) JOIN session ON sid = k >> {SEQ_BITS}
+"""
 
 
 def restore(connection: Connection, path: Path, alive_until: float) -> StoreContents:
@@ -125,12 +134,24 @@ class Pages:
         rows = self._rows(_SENT, first, last, 65_535, 1 << 62)
         return sorted(rows, key=lambda row: order_of(row.state))
 
+    def read_expired(self, now: float, limit: int) -> list[ExpiredRow]:
+        """Rows whose time is over at *now*."""
+        (text,) = self._connection.execute(_EXPIRED, (now, limit)).fetchone()
+        return [_expired(part) for part in text.split(";")] if text else []
+
     def _rows(self, query: str, *values: int) -> list[StoredRow]:
         (text,) = self._connection.execute(query, values).fetchone()
         return sorted(map(_row, text.split(";"))) if text else []
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _expired(text: str) -> ExpiredRow:
+    client_id, key, size = text.split(",")
+    return ExpiredRow(
+        bytes.fromhex(client_id).decode(), sid_of(int(key)), seq_of(int(key)), int(size)
+    )
 
 
 def _row(text: str) -> StoredRow:

@@ -124,6 +124,9 @@ def decode_will(data: bytes) -> StoredWill:
 
 # --- rows -------------------------------------------------------------------
 
+#: The state of a row that was not sent is below this: it has no packet id.
+SENT = 1 << 4
+
 
 def row_state(
     qos: int, retain: bool = False, packet_id: int = 0, order: int = 0, released: bool = False

@@ -70,8 +70,11 @@ CREATE TABLE queue (
     size INTEGER NOT NULL,
     state INTEGER NOT NULL,       -- order << 20 | packet id << 4 | released, retain, QoS
     identifiers TEXT,             -- subscription identifiers, blanks between
-    share TEXT                    -- filter of the shared subscription
+    share TEXT,                   -- filter of the shared subscription
+    expires_at REAL               -- NULL: never
 );
+-- What can expire: it has a deadline, and it was not sent.
+CREATE INDEX queue_expiry ON queue (expires_at) WHERE expires_at IS NOT NULL AND state < 16;
 CREATE TABLE retained (topic TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 
@@ -95,8 +98,10 @@ def open_store(directory: str | Path, durability: Durability = Durability.FULL) 
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
     try:
         _judge_files(path)
-        # SQLite gives the files beside it the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not path.exists():
+            # SQLite gives the files beside it the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            sync(path.parent)
         connection = _connect(path)
         try:
             _prepare(connection, path, durability)
@@ -273,6 +278,15 @@ def _look(path: Path, parameters: str) -> _Look | None:
             connection.close()
     except sqlite3.Error:
         return None
+
+
+def sync(path: Path) -> None:
+    """Let the disk have *path*, a file or a directory with its entries."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def log_of(path: Path) -> Path:

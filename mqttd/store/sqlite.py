@@ -17,14 +17,15 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mqttd.interfaces import IStore, StoreContents, StoredRow, StoreError
+from mqttd.interfaces import ExpiredRow, IStore, StoreContents, StoredRow, StoreError
 from mqttd.settings import Durability, StoreSettings
 from mqttd.store.batch import Batch, BatchedStore, call_all
 from mqttd.store.directory import DirectoryLock
@@ -43,6 +44,11 @@ HEARTBEAT = 60.0
 
 #: Seconds that changes wait with ``durability = "memory"``, where nobody waits for them.
 LAZY_INTERVAL = 0.5
+
+#: Seconds between looks for free pages, while there is nothing to write.
+TIDY_INTERVAL = 1.0
+
+T = TypeVar("T")
 
 
 @implementer(IStore)
@@ -77,6 +83,8 @@ class SQLiteStore(BatchedStore):
         self._heartbeat: Any = None
         self._retry_after = RETRY_FIRST
         self._stopping: Deferred[None] | None = None
+        self._tidied_at = 0.0
+        self._questions: set[Question[Any]] = set()
         #: Commits so far.
         self.commits = 0
 
@@ -186,9 +194,11 @@ class SQLiteStore(BatchedStore):
             self._turn = self._reactor.callLater(self._interval, self._hand_over)
 
     def _hand_over(self) -> None:
-        """Between turns, and the writer is free: give it all there is."""
-        self._turn = None
-        if self._has_begun:
+        """Between turns: give the writer all there is, if it is free."""
+        turn, self._turn = self._turn, None
+        if turn is not None and turn.active():
+            turn.cancel()
+        if self._has_begun and self._written is None:
             self._written = self._take_batch()
             self._write()
 
@@ -215,6 +225,8 @@ class SQLiteStore(BatchedStore):
             log.info("The store {path} is written again", path=str(self.path))
             self._tell_problem(None)
         self._ids.give_back(batch.ended)
+        for question in self._questions:
+            question.later.append(batch)
         call_all(batch.callbacks)
         if self._stopping is not None:
             self._write_last()
@@ -232,12 +244,15 @@ class SQLiteStore(BatchedStore):
 
     def _tidy(self) -> None:
         """Nothing to write: give space back, which goes on while there is any."""
+        now = self._seconds()
         file = self._opened
-        if file.has_free_pages:
+        if file.has_free_pages or now - self._tidied_at >= TIDY_INTERVAL:
+            self._tidied_at = now
             file.writer.submit(file.give_back, lambda result: self._tidied())
 
     def _tidied(self) -> None:
-        if self._is_open and self._written is None and not self._has_begun:
+        idle = self._written is None and not self._has_begun
+        if self._is_open and idle and self._opened.has_free_pages:
             self._tidy()
 
     # --- faults -------------------------------------------------------------------
@@ -272,48 +287,64 @@ class SQLiteStore(BatchedStore):
             callback()
 
     def read(self, sid: int, after: int, limit: int) -> Deferred[list[StoredRow]]:
-        return self._read(sid, lambda pages: pages.read(sid, after, limit))
+        return self._read(lambda pages: pages.read(sid, after, limit), lambda row: (sid, row.seq))
 
     def read_sent(self, sid: int) -> Deferred[list[StoredRow]]:
-        return self._read(sid, lambda pages: pages.read_sent(sid))
+        return self._read(lambda pages: pages.read_sent(sid), lambda row: (sid, row.seq))
+
+    def read_expired(self, limit: int) -> Deferred[list[ExpiredRow]]:
+        now = self.time()
+        return self._read(
+            lambda pages: pages.read_expired(now, limit), lambda row: (row.sid, row.seq)
+        )
 
     def _read(
-        self, sid: int, question: Callable[[Pages], list[StoredRow]]
-    ) -> Deferred[list[StoredRow]]:
+        self, ask: Callable[[Pages], list[T]], place: Callable[[T], tuple[int, int]]
+    ) -> Deferred[list[T]]:
+        """What *ask* gives on the reader's thread; *place*: session and ``seq`` of a row."""
         if not self._is_open:
             return fail(StoreError("the store is closed"))
-        answer: Deferred[list[StoredRow]] = Deferred()
+        question = Question(ask, place)
         batch = self._batch if self._has_begun else self._written
         if batch is None or self.problem is not None:
-            self._ask(sid, question, answer)
+            self._ask(question)
         else:
-            batch.callbacks.append(lambda: self._ask(sid, question, answer))
+            batch.callbacks.append(lambda: self._ask(question))
             if self._turn is not None:
                 self._turn.reset(0)  # nobody should wait for an interval to read
-        return answer
+        return question.answer
 
-    def _ask(
-        self,
-        sid: int,
-        question: Callable[[Pages], list[StoredRow]],
-        answer: Deferred[list[StoredRow]],
-    ) -> None:
+    def _ask(self, question: Question[Any]) -> None:
         if not self._is_open:
-            answer.errback(StoreError("the store is closed"))
+            question.answer.errback(StoreError("the store is closed"))
             return
-
-        def answered(result: Any) -> None:
-            if isinstance(result, Failure):
-                answer.errback(StoreError(explain(result.value, self.path)))
-            else:
-                answer.callback(self._as_of_now(sid, result))
-
         file = self._opened
-        file.reader.submit(lambda: question(file.pages), answered)
+        self._questions.add(question)
+        file.reader.submit(
+            lambda: question.ask(file.pages), lambda result: self._answered(question, result)
+        )
 
-    def _as_of_now(self, sid: int, rows: list[StoredRow]) -> list[StoredRow]:
-        """*rows* without those that were deleted since they were read."""
-        for batch in (self._written, self._batch):
-            if batch is not None:
-                rows = [row for row in rows if not batch.hides(sid, row.seq)]
-        return rows
+    def _answered(self, question: Question[Any], result: Any) -> None:
+        self._questions.discard(question)
+        if isinstance(result, Failure):
+            question.answer.errback(StoreError(explain(result.value, self.path)))
+            return
+        later = [*question.later, self._written, self._batch]
+        question.give(result, [batch for batch in later if batch is not None])
+
+
+@define(eq=False)
+class Question(Generic[T]):
+    """One reading of rows, on its way."""
+
+    ask: Callable[[Pages], list[T]]
+    _place: Callable[[T], tuple[int, int]]
+    answer: Deferred[list[T]] = field(factory=Deferred)
+    #: What was committed since it was asked.
+    later: list[Batch] = field(factory=list)
+
+    def give(self, rows: list[T], later: list[Batch]) -> None:
+        """Answer with *rows*, but for those that *later* batches delete."""
+        for batch in later:
+            rows = [row for row in rows if not batch.hides(*self._place(row))]
+        self.answer.callback(rows)

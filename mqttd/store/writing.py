@@ -151,6 +151,7 @@ class Writer:
                     row.state,
                     " ".join(map(str, row.identifiers)) if row.identifiers else None,
                     row.share or None,
+                    row.expires_at,
                 )
                 for key, row in rows
             ],

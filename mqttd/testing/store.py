@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from mqttd.interfaces import IStore, StoredRow
+from mqttd.interfaces import ExpiredRow, IStore, StoredRow
 from mqttd.store.memory import MemoryStore, Tables
+
+T = TypeVar("T")
 
 
 @implementer(IStore)
@@ -32,7 +35,7 @@ class ManualStore(MemoryStore):
         super().__init__(wall_clock, seconds, tables)
         #: Commit within the call that adds or asks, until it is False.
         self.automatic = False
-        self._reads: list[tuple[Deferred[list[StoredRow]], Callable[[], list[StoredRow]]]] = []
+        self._reads: list[tuple[Deferred[Any], Callable[[], list[Any]]]] = []
 
     @property
     def waiting(self) -> int:
@@ -79,10 +82,13 @@ class ManualStore(MemoryStore):
     def read_sent(self, sid: int) -> Deferred[list[StoredRow]]:
         return self._later(lambda: self._sent_rows(sid))
 
-    def _later(self, rows: Callable[[], list[StoredRow]]) -> Deferred[list[StoredRow]]:
+    def read_expired(self, limit: int) -> Deferred[list[ExpiredRow]]:
+        return self._later(lambda: self._expired_rows(limit))
+
+    def _later(self, rows: Callable[[], list[T]]) -> Deferred[list[T]]:
         if not self._has_begun:
             return succeed(rows())
-        waiting: Deferred[list[StoredRow]] = Deferred()
+        waiting: Deferred[list[T]] = Deferred()
         self._reads.append((waiting, rows))
         if self.automatic:
             self.commit()

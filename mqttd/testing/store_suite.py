@@ -26,7 +26,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from mqttd.interfaces import IStore, RestoredSession, StoredRow, StoredSession, StoredSubscription
+from mqttd.interfaces import (
+    ExpiredRow,
+    IStore,
+    RestoredSession,
+    StoredRow,
+    StoredSession,
+    StoredSubscription,
+)
 from mqttd.store.memory import MemoryStore, Tables
 from mqttd.store.records import encode_will, packet_id_of, row_state
 from mqttd.testing.store_traffic import Traffic, body_of, payload_of
@@ -53,15 +60,18 @@ class StoreReactor:
         self._calls.put(lambda: call(*arguments))
 
     def turn(self, wait: float = 0.0) -> None:
-        """One turn; waits at most *wait* seconds for a thread to call."""
+        """One turn; waits at most *wait* seconds for a thread to call.
+
+        What the call from a thread puts off runs in the next turn, as in a reactor.
+        """
         call: Callable[[], None] | None
         try:
             call = self._calls.get(timeout=wait) if wait else self._calls.get_nowait()
         except Empty:
             call = None
+        self._clock.advance(time.monotonic() - self._began - self._clock.seconds())
         if call is not None:
             call()
-        self._clock.advance(time.monotonic() - self._began - self._clock.seconds())
 
     def run_until(self, done: Callable[[], bool]) -> None:
         """Turn until *done*; AssertionError if it takes too long."""
@@ -326,6 +336,28 @@ class StoreSuite:
         assert [(row.seq, packet_id_of(row.state)) for row in sent] == [(4, 9), (2, 65_535)]
         assert sent[1].state == row_state(2, packet_id=65_535, order=2, released=True)
         assert [payload_of(row) for row in sent] == [b"4", b"2"]
+
+    def test_what_has_expired_can_be_found(self) -> None:
+        store, *_ = self.open()
+        first, second = self.add_session(store, "a"), self.add_session(store, "é")
+        now = store.time()
+        for sid, seq, left in ((first, 1, 50), (first, 2, 5), (first, 3, None), (second, 1, 3)):
+            deadline = None if left is None else now + left
+            self.add_row(store, sid, seq, b"x", expires_at=deadline)
+        self.add_row(store, second, 2, b"sent", expires_at=now + 1)
+        store.change_row(second, 2, row_state(1, packet_id=1, order=1))
+        assert self.wait(store.read_expired(10)) == []
+        self.monotonic += 10
+        self.wall += 10
+        over = [ExpiredRow("é", second, 1, 1), ExpiredRow("a", first, 2, 1)]
+        assert self.wait(store.read_expired(10)) == over
+        assert self.wait(store.read_expired(1)) == over[:1]
+        store.delete_rows(second, [1])
+        assert self.wait(store.read_expired(10)) == over[1:]
+        store, *_ = self.reopen(store)
+        assert self.wait(store.read_expired(10)) == over[1:]
+        (row,) = self.wait(store.read(first, 1, 1))
+        assert row.expires_at is None
 
     # --- retained ---------------------------------------------------------------------
 

@@ -163,8 +163,8 @@ def test_a_good_store(full: Keeper, capsys: Any) -> None:
 def test_what_does_not_fit_is_found_and_taken_out(full: Keeper, capsys: Any) -> None:
     with closing(sqlite3.connect(full.folder / schema.DATABASE)) as connection:
         connection.executescript(
-            "INSERT INTO queue VALUES (5 << 39 | 1, 1, 5, 1, NULL, NULL);"
-            "INSERT INTO queue VALUES (1 << 39 | 9, 99, 5, 1, NULL, NULL);"
+            "INSERT INTO queue VALUES (5 << 39 | 1, 1, 5, 1, NULL, NULL, NULL);"
+            "INSERT INTO queue VALUES (1 << 39 | 9, 99, 5, 1, NULL, NULL, NULL);"
             "INSERT INTO subscription VALUES (7, 'x', 0, 0);"
             "INSERT INTO incoming VALUES (7 << 16 | 1);"
             "INSERT INTO message VALUES (50, x'00');"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from mqttd.interfaces import StoredRow, StoreError
 from mqttd.settings import Durability, StoreSettings
 from mqttd.store import schema
-from mqttd.store.records import row_state
+from mqttd.store.records import row_state, seq_of
 from mqttd.store.sqlite import HEARTBEAT, SQLiteStore
 from mqttd.testing.store_suite import StoreReactor
 from mqttd.testing.store_traffic import body_of
@@ -112,6 +114,43 @@ def test_a_turn_is_one_transaction(keeper: Keeper) -> None:
         ).fetchone()
         assert len(set(counts)) == 1
     reading.close()
+
+
+def test_an_acknowledgement_is_never_early(keeper: Keeper) -> None:
+    """Whatever is added when, also from within callbacks: what is told is there."""
+    store = keeper.open()
+    sid = add_session(store, "a")
+    keeper.settle(store)
+    others = sqlite3.connect(keeper.folder / schema.DATABASE)
+    told: list[int] = []
+    source = random.Random(1)
+    added = 0
+
+    def add(count: int) -> None:
+        nonlocal added
+        for _ in range(count):
+            added += 1
+            add_row(store, sid, added, b"x")
+            store.committed(partial(safe, added))
+
+    def safe(seq: int) -> None:
+        (last,) = others.execute("SELECT max(k) FROM queue").fetchone()
+        told.append(seq if last is not None and seq_of(last) >= seq else -seq)
+        if len(told) % 3 == 0:
+            add(2)
+
+    while added < 300:
+        add(source.randrange(3))
+        before = len(told)
+        # Sometimes the writer has had nothing to do when a callback adds, and
+        # sometimes more comes before the next turn.
+        for _ in range(source.choice([1, 5, 1000])):
+            keeper.reactor.turn(0.0005)
+            if len(told) > before:
+                break
+    keeper.reactor.run_until(lambda: len(told) == added)
+    assert told == list(range(1, added + 1))
+    others.close()
 
 
 def test_a_body_is_written_once(keeper: Keeper) -> None:
