@@ -684,6 +684,17 @@ class IDaemon(Interface):
     clock: Any = Attribute("The reactor, as ``IReactorTime``.")
     listeners: dict[str, Any] = Attribute("Endpoint -> ``IRunningListener``.")
 
+    plugins: Any = Attribute("The ``Plugins``.")
+
+    def close_listener(endpoint: str) -> None:
+        """Close a listener that is open; its clients stay."""
+
+    def open_listener(settings: ListenerSettings) -> Deferred[None]:
+        """Open one that is not; fails when it cannot be."""
+
+    def take_over(settings: BrokerSettings) -> Any:
+        """Change to *settings* as far as that goes; returns what ``reload`` does."""
+
     def reload() -> Any:
         """Read the settings again; returns what changed, what needs a restart and
         what was wrong (``changed``, ``restart_needed``, ``errors``: tuples of text)."""

@@ -145,6 +145,8 @@ class MQTTBroker(Service):
         self.listeners: dict[str, Listener] = {}
         #: Those that were taken away by a reload, while clients remain.
         self._retired: list[Listener] = []
+        #: Endpoints that an operator has closed.
+        self._closed: set[str] = set()
         self._make_broker()
         self._bound = self._begun = False
         self._stopped = False
@@ -270,6 +272,21 @@ class MQTTBroker(Service):
 
     def _check_listeners(self, settings: BrokerSettings) -> None:
         check_listeners(settings.listeners, bool(self._checkers or settings.authentication))
+
+    def open_listener(self, settings: ListenerSettings) -> Deferred[None]:
+        """Listen again as *settings* say; fails with ``StartError``."""
+        self._closed.discard(settings.endpoint)
+        return self._open(settings)
+
+    def close_listener(self, endpoint: str) -> None:
+        """Listen there no more, until ``open_listener`` or a start; its clients stay."""
+        self._closed.add(endpoint)
+        self._retire(endpoint)
+
+    def _retire(self, endpoint: str) -> Deferred[None]:
+        listener = self.listeners.pop(endpoint)
+        self._retired.append(listener)
+        return listener.stop()
 
     def _open(self, settings: ListenerSettings) -> Deferred[None]:
         """Listen as *settings* say; fails with ``StartError``."""
@@ -445,13 +462,14 @@ class MQTTBroker(Service):
         wanted = {settings.endpoint: settings for settings in self.settings.listeners}
         self._retired = [listener for listener in self._retired if listener.connections]
         closing: list[Deferred[None]] = []
+        self._closed &= wanted.keys()
         for endpoint in self.listeners.keys() - wanted.keys():
-            listener = self.listeners.pop(endpoint)
-            closing.append(listener.stop())
-            self._retired.append(listener)
+            closing.append(self._retire(endpoint))
             changed.append(f"listener {endpoint} closed")
         closed = DeferredList(closing, consumeErrors=True)
         for endpoint, settings in wanted.items():
+            if endpoint in self._closed:
+                continue
             if endpoint not in self.listeners:
                 self._open_more(settings, closed, changed, errors)
                 continue

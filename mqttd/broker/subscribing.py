@@ -29,7 +29,9 @@ from mqttd.wire.packets import (
 from mqttd.wire.topics import check_topic_filter, split_shared
 
 if TYPE_CHECKING:
+    from mqttd.broker.broker import Broker
     from mqttd.broker.connection import Connection
+    from mqttd.broker.session import Session
 
 #: The form alone is checked: no cap of ours on levels and bytes.
 ANY_LEVELS = ANY_LENGTH = 65_536
@@ -240,12 +242,9 @@ def unsubscribe_from(
         name = mounted(connection, topic_filter)
         # [MQTT-3.10.4-1] [MQTT-3.10.4-2] what is on its way or queued is still delivered
         # [MQTT-3.10.4-3] [MQTT311-3.10.4-2] [MQTT311-3.10.4-3]
-        if session.subscriptions.pop(name, None) is None:
+        if not remove(connection.broker, session, name):
             reasons.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
         else:
-            connection.broker.router.unsubscribe(session, name)
-            if session.durable:
-                session.unsubscribed(name)
             if hooks.unsubscribed:
                 hooks.tell(hooks.unsubscribed, connection, name)
             reasons.append(ReasonCode.SUCCESS)
@@ -253,6 +252,16 @@ def unsubscribe_from(
         return connection.run(_unsubscribed(connection, packet, reasons))
     _answer(connection, packet, reasons)
     return None
+
+
+def remove(broker: Broker, session: Session, name: str) -> bool:
+    """End the subscription *name* (with the mount point); False if there is none."""
+    if session.subscriptions.pop(name, None) is None:
+        return False
+    broker.router.unsubscribe(session, name)
+    if session.durable:
+        session.unsubscribed(name)
+    return True
 
 
 async def _unsubscribed(connection: Connection, packet: Unsubscribe, reasons: list[int]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin
 from attrs import Attribute, evolve, fields_dict, has, resolve_types
 from cattrs import BaseValidationError, Converter
 
-from mqttd.config.errors import Problem
+from mqttd.config.errors import ConfigError, Problem
 from mqttd.config.values import parse_duration, parse_rate, parse_size
 from mqttd.fields import Unit
 from mqttd.plugins import PluginError, find_plugin
@@ -122,6 +122,38 @@ class Reader:
             more = {"listeners": made, "plugins": useful}
             settings = self._make(BrokerSettings, more, (), settings) or settings
         return settings, said
+
+    def change(self, part: Any, table: object, path: Path, source: str) -> Any:
+        """*part*, a group of settings, with what *table* says.
+
+        :raise ConfigError: when that is wrong.
+        """
+        changed = self._make(type(part), self._fields(table, type(part), path), path, part)
+        if self.problems:
+            raise ConfigError(source, self.problems)
+        return changed
+
+    def change_all(
+        self, settings: BrokerSettings, document: Mapping[str, Any], source: str
+    ) -> BrokerSettings:
+        """*settings* with what the tables in *document* say, of which none repeats.
+
+        :raise ConfigError: when that is wrong.
+        """
+        values: dict[str, Any] = {}
+        for key, table in document.items():
+            if key in FLAT_TABLES:
+                values |= self._fields(table, BrokerSettings, (key,), FLAT_TABLES[key])
+            elif key in PARTS:
+                base = getattr(settings, key)
+                changes = self._fields(table, type(base), (key,))
+                values[key] = self._make(type(base), changes, (key,), base)
+            else:
+                self._unknown(key, [*FLAT_TABLES, *PARTS], (key,))
+        changed = None if self.problems else self._make(BrokerSettings, values, (), settings)
+        if changed is None:
+            raise ConfigError(source, self.problems)
+        return changed  # type: ignore[no-any-return]
 
     def _tables(self, document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         """The tables that stand in the file as [[*name*]]."""

@@ -61,9 +61,20 @@ def read_json(content: bytes, media_type: str) -> Any:
     if media_type.partition(";")[0].strip().lower() != "application/json":
         raise Problem(415, "The body must be JSON, and say so: Content-Type: application/json.")
     try:
-        return json.loads(content, parse_constant=_no_constant)
+        value = json.loads(content, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Problem(400, "The body is not JSON.") from None
+    if b"\\u" in content:
+        _check_text(value)
+    return value
+
+
+def _check_text(value: Any) -> None:
+    """Half a character, which JSON can escape, is no text."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Problem(422, "The body has a lone surrogate, which is no text.") from None
 
 
 def _no_constant(name: str) -> Any:

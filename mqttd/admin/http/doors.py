@@ -30,7 +30,7 @@ log = Logger()
 #: Whoever could open the socket.
 OPERATOR = Identity("operator", Role.ADMINISTRATOR)
 
-#: Seconds that a wrong password or token waits for its answer.
+#: Seconds that a wrong password waits for its answer.
 PENALTY = 1.0
 
 #: What a client may show, in the words of RFC 9110.
@@ -68,7 +68,9 @@ class Doorkeeper:
             identity = await self._log_in(shown, address)
         if identity is None:
             log.warn("HTTP: {address} is not let in", address=address)
-            await deferLater(self._daemon.clock, PENALTY)
+            if scheme.lower() == "basic":
+                # Passwords can be guessed; tokens cannot.
+                await deferLater(self._daemon.clock, PENALTY)
             raise Problem(401, "Token or password is not right.", headers=CHALLENGE)
         return identity
 

@@ -66,6 +66,7 @@ def _operation(route: Route) -> dict[str, Any]:
             {
                 "name": each.name,
                 "in": "query",
+                "required": each.required,
                 "description": each.description,
                 "schema": _with_default(each.schema, each.default),
             }

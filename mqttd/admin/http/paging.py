@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
+from itertools import chain
 from typing import Any
 
 from twisted.internet.task import deferLater
 
 from mqttd.admin.http.call import Call
 
-#: Names looked at in one turn of the reactor.
+#: Things looked at in one turn of the reactor.
 SLICE = 5000
+
+
+def list_of(item: Any) -> dict[str, Any]:
+    """The schema of a list that is never long, of *item*, a schema."""
+    return {
+        "type": "object",
+        "required": ["items"],
+        "properties": {"items": {"type": "array", "items": item}},
+    }
 
 
 def page_of(item: Any) -> dict[str, Any]:
@@ -37,29 +47,34 @@ def page_of(item: Any) -> dict[str, Any]:
 
 async def page(
     call: Call,
-    names: Iterable[str],
+    things: Iterable[Any],
     show: Callable[[str], dict[str, Any] | None],
     wanted: Callable[[str], bool] | None = None,
+    names: Callable[[Any], Iterable[str]] | None = None,
 ) -> dict[str, Any]:
-    """The page of *names* that the query asks for, by ``table.PAGING``.
+    """The page that the query asks for, by ``table.PAGING``.
 
+    :param things: what is walked through, and copied before; names, if *names* is
+        None.
     :param show: what is said of a name; None if it is gone meanwhile.
-    :param wanted: the filter.
+    :param wanted: the filter of names.
+    :param names: the names that one of *things* stands for.
     """
     limit, after = call.query["limit"], call.query["after"]
     first: list[str] = []
     total = 0
-    every = list(names)
+    every = list(things)
     for start in range(0, len(every), SLICE):
         if start:
             await deferLater(call.daemon.clock, 0)
-        part = every[start : start + SLICE]
-        if wanted is not None:
-            part = [name for name in part if wanted(name)]
-        total += len(part)
+        part: Iterable[str] = every[start : start + SLICE]
+        if names is not None:
+            part = chain.from_iterable(map(names, part))
+        found = [name for name in part if wanted is None or wanted(name)]
+        total += len(found)
         if after is not None:
-            part = [name for name in part if name > after]
-        first = nsmallest(limit + 1, first + part)
+            found = [name for name in found if name > after]
+        first = nsmallest(limit + 1, first + found)
     items = [shown for name in first[:limit] if (shown := show(name)) is not None]
     return {
         "items": items,

@@ -84,6 +84,20 @@ class Channel(http.HTTPChannel):
     def resetTimeout(self) -> None:
         """What arrives gives no more time: else a byte a second holds it for ever."""
 
+    #: Bytes of a request's first line and of all of its head: a name of 4096
+    #: characters, percent-encoded, fits.
+    MAX_LENGTH = 65_536
+    totalHeadersSize = 98_304
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """The URL or a header is too long; say so."""
+        self.refused = True
+        transport: Any = self.transport
+        transport.write(
+            b"HTTP/1.1 400 URI Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
     def dataReceived(self, data: bytes) -> None:
         if not self.refused:
             super().dataReceived(data)  # type: ignore[no-untyped-call]

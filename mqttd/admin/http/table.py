@@ -42,6 +42,7 @@ class Parameter:
     schema: Schema
     description: str
     default: Any = None
+    required: bool = False
 
 
 #: What ``paging.page`` needs of a route's query.
@@ -54,7 +55,7 @@ PAGING = (
     ),
     Parameter(
         "after",
-        {"type": "string", "maxLength": 65535},
+        {"type": "string", "maxLength": 4096},
         "Begin behind this one: the `next` of the page before.",
     ),
 )
@@ -122,7 +123,11 @@ class Entry:
         """
         values = {each.name: each.default for each in self.route.query}
         known = {each.name: each for each in self.route.query}
-        errors = []
+        errors = [
+            f"query parameter {each.name!r} must be given"
+            for each in self.route.query
+            if each.required and each.name not in given
+        ]
         for name, texts in given.items():
             if name not in known:
                 errors.append(f"query parameter {name!r} is unknown here")

@@ -132,6 +132,7 @@ def _hash(secret: str) -> str:
 
 def _replace(path: str, text: str) -> None:
     """Put *text* in place of the file, whole or not at all, and for its owner only."""
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     new = f"{path}.new"
     with suppress(FileNotFoundError):
         os.unlink(new)

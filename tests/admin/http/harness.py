@@ -46,10 +46,17 @@ class FakeDaemon:
     clock: Any
     control: Any
     listeners: dict[str, Any] = field(factory=dict)
+    plugins: Any = None
+    #: Settings that were taken over.
+    taken: list[BrokerSettings] = field(factory=list)
     #: What the next reload does.
     reloaded: Reloaded = field(factory=Reloaded)
 
     def reload(self) -> Reloaded:
+        return self.reloaded
+
+    def take_over(self, settings: BrokerSettings) -> Reloaded:
+        self.taken.append(settings)
         return self.reloaded
 
 

@@ -250,6 +250,16 @@ def test_a_request_must_arrive_in_time_however_slowly_it_drips(web: Web) -> None
     stream.close()
 
 
+def test_a_url_that_is_too_long_is_told(web: Web) -> None:
+    assert web.ask("GET", "/things/" + 20_000 * "a").status == 200
+    stream = web.open()
+    assert stream is not None
+    stream.send(b"GET /api/v1/things/" + 70_000 * b"a")
+    assert stream.received.startswith(b"HTTP/1.1 400 URI Too Long")
+    assert stream.is_closed
+    stream.close()
+
+
 def test_an_idle_connection_is_closed(web: Web) -> None:
     stream = web.open()
     assert stream is not None
@@ -278,7 +288,7 @@ def test_more_connections_than_allowed_are_refused(web: Web) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET / HTTP/1.1\r\nBad Header\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: " + 20_000 * b"a" + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + 2 * (b"A: " + 60_000 * b"a" + b"\r\n") + b"\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         bytes.fromhex("101000044d5154540502003c0321001400006202d301e0020020"),

@@ -10,7 +10,23 @@ from importlib import import_module
 
 from mqttd.admin.http.table import Route
 
-MODULES = ("meta", "node", "clients", "access", "tokens")
+MODULES = (
+    "meta",
+    "node",
+    "stats",
+    "alarms",
+    "listeners",
+    "clients",
+    "sessions",
+    "routing",
+    "retained",
+    "messages",
+    "events",
+    "plugins",
+    "config",
+    "access",
+    "tokens",
+)
 
 #: Those whose paths stand at the root of the site.
 ROOT_MODULES = ("watch",)

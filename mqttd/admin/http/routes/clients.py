@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.paging import page, page_of
-from mqttd.admin.http.problems import not_found
+from mqttd.admin.http.problems import Problem, not_found
 from mqttd.admin.http.table import PAGING, Parameter, Role, Route
+from mqttd.config import ConfigError
+from mqttd.config.change import change_part, show_part
+from mqttd.settings import ConnectionLimits
 from mqttd.wire.codes import ReasonCode
 
 if TYPE_CHECKING:
@@ -43,11 +46,22 @@ CLIENT = {
     },
 }
 
+#: What ``[limits]`` calls the rates of one connection.
+RATES = ("inbound_bytes", "inbound_messages", "outbound_bytes", "outbound_messages")
+
+LIMITS = {
+    "type": "object",
+    "properties": {
+        name: {"type": "string", "description": 'Such as "100/s burst 500", or "unlimited".'}
+        for name in RATES
+    },
+}
+
 FILTERS = (
     Parameter(
-        "prefix", {"type": "string", "maxLength": 65535}, "Client ids that begin with this only."
+        "prefix", {"type": "string", "maxLength": 4096}, "Client ids that begin with this only."
     ),
-    Parameter("user", {"type": "string", "maxLength": 65535}, "Clients of this user only."),
+    Parameter("user", {"type": "string", "maxLength": 4096}, "Clients of this user only."),
     Parameter("address", {"type": "string", "maxLength": 64}, "Clients at this address only."),
     Parameter("listener", {"type": "string", "maxLength": 1024}, "Clients of this listener only."),
 )
@@ -71,6 +85,32 @@ def kick(call: Call) -> None:
     find(call).disconnect(
         ReasonCode.ADMINISTRATIVE_ACTION, "ended by an administrator", "administrative-action"
     )
+
+
+def change_limits(call: Call) -> dict[str, Any]:
+    connection = find(call)
+    transport: Any = connection.transport
+    if not hasattr(transport, "change_inbound_rates"):
+        raise Problem(409, "This client is inside the process: it has no rates.")
+    try:
+        limits = change_part(_limits(transport), call.body, ("limits",))
+    except ConfigError as error:
+        raise Problem(422, "The limits stay as they were.", errors=error.lines()) from None
+    transport.change_inbound_rates(limits.inbound_bytes, limits.inbound_messages)
+    transport.change_outbound_rates(limits.outbound_bytes, limits.outbound_messages)
+    return show_limits(call)
+
+
+def show_limits(call: Call) -> dict[str, Any]:
+    limits = show_part(_limits(find(call).transport))
+    return {name: limits[name] for name in RATES}
+
+
+def _limits(transport: Any) -> ConnectionLimits:
+    """The rates of a connection, as its listener would have them."""
+    inbound = getattr(transport, "inbound_rates", (None, None))
+    outbound = getattr(transport, "outbound_rates", (None, None))
+    return ConnectionLimits(**dict(zip(RATES, (*inbound, *outbound), strict=True)))
 
 
 def find(call: Call) -> Connection:
@@ -150,6 +190,26 @@ ROUTES = (
         "One connected client",
         "clients",
         answer=CLIENT,
+    ),
+    Route(
+        "GET",
+        "/clients/{client_id}/limits",
+        Role.VIEWER,
+        show_limits,
+        "The rates of one client's connection",
+        "clients",
+        answer=LIMITS,
+    ),
+    Route(
+        "PATCH",
+        "/clients/{client_id}/limits",
+        Role.OPERATOR,
+        change_limits,
+        "Change them for as long as it is connected",
+        "clients",
+        body={**LIMITS, "additionalProperties": False, "minProperties": 1},
+        answer=LIMITS,
+        problems=(409,),
     ),
     Route(
         "DELETE",

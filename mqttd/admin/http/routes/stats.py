@@ -1,0 +1,107 @@
+"""Figures: what there is, what has happened, and how the process fares."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import threading
+from typing import Any
+
+from attrs import asdict
+
+from mqttd.admin.http.call import Call
+from mqttd.admin.http.table import Role, Route
+from mqttd.admin.memory import read_memory
+from mqttd.wire.codes import PacketType
+
+_BY_TYPE = ("packets_received", "packets_sent", "packets_missed")
+
+
+def show(call: Call) -> dict[str, Any]:
+    snapshot = call.daemon.admin.stats.snapshot()
+    counters = asdict(snapshot.counters)
+    for name in _BY_TYPE:
+        counts = counters[name]
+        counters[name] = {kind.name.lower(): counts[kind] for kind in PacketType}
+    load = call.daemon.admin.stats.load.averages
+    return {
+        "uptime": snapshot.uptime,
+        "gauges": asdict(snapshot.gauges),
+        "counters": counters,
+        "per_minute": {name: list(values) for name, values in load.items()},
+    }
+
+
+def process(call: Call) -> dict[str, Any]:
+    memory = read_memory()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "pid": os.getpid(),
+        "memory": memory.current,
+        "memory_maximum": memory.maximum,
+        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "load": list(os.getloadavg()),
+        "open_files": _open_files(),
+        "open_files_allowed": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "threads": threading.active_count(),
+        "collections": [each["collections"] for each in gc.get_stats()],
+        "longest_stall": round(call.daemon.admin.monitor.longest_stall, 3),
+    }
+
+
+def _open_files() -> int | None:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return None
+
+
+_OBJECT = {"type": "object"}
+
+ROUTES = (
+    Route(
+        "GET",
+        "/stats",
+        Role.VIEWER,
+        show,
+        "What there is and what has happened",
+        "stats",
+        answer={
+            "type": "object",
+            "required": ["uptime", "gauges", "counters"],
+            "properties": {
+                "uptime": {"type": "number", "description": "Seconds."},
+                "gauges": _OBJECT,
+                "counters": _OBJECT,
+                "per_minute": {
+                    "type": "object",
+                    "description": "Averages over 1, 5 and 15 minutes.",
+                },
+            },
+        },
+    ),
+    Route(
+        "GET",
+        "/process",
+        Role.VIEWER,
+        process,
+        "Memory, processor time and files of the process",
+        "stats",
+        answer={
+            "type": "object",
+            "properties": {
+                "pid": {"type": "integer"},
+                "memory": {"type": ["integer", "null"], "description": "Bytes."},
+                "memory_maximum": {"type": "integer", "description": "Bytes."},
+                "processor_seconds": {"type": "number"},
+                "load": {"type": "array", "items": {"type": "number"}},
+                "open_files": {"type": ["integer", "null"]},
+                "open_files_allowed": {"type": "integer"},
+                "threads": {"type": "integer"},
+                "collections": {"type": "array", "items": {"type": "integer"}},
+                "longest_stall": {"type": "number", "description": "Seconds."},
+            },
+        },
+    ),
+)

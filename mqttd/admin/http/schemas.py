@@ -1,0 +1,47 @@
+"""Schemas that several routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mqttd.admin.http.table import Parameter
+
+QOS = {"type": "integer", "enum": [0, 1, 2]}
+
+#: A topic name or filter; whether it is one, MQTT's own rules say.
+TOPIC = {"type": "string", "minLength": 1, "maxLength": 65535}
+
+#: The same in a query, where the length of a URL bounds it.
+SHORT_TOPIC = {"type": "string", "minLength": 1, "maxLength": 4096}
+
+PREFIX = Parameter(
+    "prefix", {"type": "string", "maxLength": 4096}, "Names that begin with this only."
+)
+
+#: A rate as the configuration writes it; null for no limit.
+RATE = {"type": ["string", "null"], "maxLength": 64, "description": 'Such as "100/s burst 500".'}
+
+SUBSCRIPTION = {
+    "type": "object",
+    "required": ["client_id", "topic_filter", "qos"],
+    "properties": {
+        "client_id": {"type": "string"},
+        "topic_filter": {"type": "string"},
+        "qos": QOS,
+        "no_local": {"type": "boolean"},
+        "retain_as_published": {"type": "boolean"},
+        "identifier": {"type": "integer", "description": "0: none."},
+    },
+}
+
+
+def show_subscription(client_id: str, subscription: Any) -> dict[str, Any]:
+    """What ``SUBSCRIPTION`` describes."""
+    return {
+        "client_id": client_id,
+        "topic_filter": subscription.topic_filter,
+        "qos": subscription.qos,
+        "no_local": subscription.no_local,
+        "retain_as_published": subscription.retain_as_published,
+        "identifier": subscription.identifier,
+    }
