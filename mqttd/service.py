@@ -290,10 +290,20 @@ class MQTTBroker(Service):
 
     def _open(self, settings: ListenerSettings) -> Deferred[None]:
         """Listen as *settings* say; fails with ``StartError``."""
-        listener = Listener(self.reactor, self.network, settings)
+        kind = _site_listener() if settings.endpoint.startswith("site:") else Listener
+        listener = kind(self.reactor, self.network, settings)
         self.listeners[settings.endpoint] = listener
         opened: Deferred[None] = ensureDeferred(_started(listener, settings))
         return opened.addErrback(self._forget, settings.endpoint)
+
+    def resource(self, name: str) -> Any:
+        """A resource for a web site of ``twisted.web`` that speaks MQTT over WebSocket.
+
+        Behind it stands the listener with the endpoint ``site:``*name* of the settings.
+        """
+        from mqttd.net.site import MQTTResource, find_site
+
+        return MQTTResource(find_site(self.listeners, name))
 
     def _forget(self, failure: Failure, endpoint: str) -> Failure:
         self.listeners.pop(endpoint, None)
@@ -535,6 +545,12 @@ class MQTTBroker(Service):
         if self._previous_handler is not None:
             signal.signal(signal.SIGHUP, self._previous_handler)
             self._previous_handler = None
+
+
+def _site_listener() -> type[Listener]:
+    from mqttd.net.site import SiteListener
+
+    return SiteListener
 
 
 async def _started(listener: Listener, settings: ListenerSettings) -> None:

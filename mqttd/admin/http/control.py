@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -56,13 +57,18 @@ class HTTPControl:
         self._reactor = reactor
         self._settings = settings
         self._default_socket = default_socket
-        self._table = Table.of(all_routes())
         self._root = root_routes()
         self._daemon = daemon
         #: Who may come in over TCP, besides users with a role.
         self.tokens = Tokens(settings.token_file or default_tokens)
         self._ports: list[Any] = []
         self._sites: list[ControlSite] = []
+
+    @cached_property
+    def _table(self) -> Table:
+        """Made for the first door only: to compile the schemas takes longer than all
+        else at the start of a broker."""
+        return Table.of(all_routes())
 
     def start(self) -> None:
         """Open the doors.
