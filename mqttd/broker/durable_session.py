@@ -340,7 +340,10 @@ class DurableSession(Session):
         elif not (self.resends and packet_id in self.resends) and (
             self.asking is None or self.asking[0] is not delivery
         ):
-            self._write(delivery, consumer, packet_id, False)
+            if consumer.may_receive(delivery) is True:
+                self._write(delivery, consumer, packet_id, False)
+            else:  # the rules have changed meanwhile, or are to be looked up again
+                self._send(delivery, consumer, packet_id)
 
     def _refused(self, delivery: Delivery, packet_id: int, reason: str) -> None:
         assert isinstance(delivery, DurableDelivery)

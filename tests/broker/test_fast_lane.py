@@ -310,6 +310,29 @@ def test_the_lane_judges_a_receiver_who_comes_later_or_comes_back() -> None:
     receiver.expect_nothing()
 
 
+def test_the_lane_judges_a_receiver_who_comes_back_from_elsewhere() -> None:
+    rules = Rules()
+    broker = VirtualBroker(authorizer=rules.only(RECEIVE))
+    allow = rules.authorize
+    rules.authorize = lambda request: (  # type: ignore[method-assign]
+        allow(request)
+        if request.peer is not None and request.peer.address != "192.0.2.9"
+        else False
+    )
+    receiver = broker.connect("r", session_expiry_interval=100)
+    receiver.subscribe("t")
+    sender = broker.connect("s")
+    for _ in range(3):
+        sender.publish("t", b"open", 0)
+    assert len(receiver.messages()) == 3
+    receiver.drop()
+    receiver = broker.connect(
+        "r", clean_start=False, session_expiry_interval=100, address="192.0.2.9"
+    )
+    sender.publish("t", b"secret", 0)
+    receiver.expect_nothing()
+
+
 def test_what_the_lane_sent_is_sent_again() -> None:
     """A frame of the lane that was not acknowledged survives its connection."""
     broker = VirtualBroker()
