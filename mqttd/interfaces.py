@@ -389,8 +389,7 @@ class ExpiredRow(NamedTuple):
 
     client_id: str
     sid: int
-    seq: int
-    size: int
+    row: StoredRow
 
 
 @frozen
@@ -513,9 +512,9 @@ class IStore(Interface):
         """The rows that were sent, in the order of sending, with bodies."""
 
     def read_expired(limit: int) -> Deferred[list[ExpiredRow]]:
-        """At most *limit* rows that have expired and were not sent, of any session.
+        """At most *limit* rows, with bodies, that have expired and were not sent.
 
-        Those longest over come first. They stay until they are deleted.
+        Of any session, those longest over first; they stay until they are deleted.
         """
 
 

@@ -29,6 +29,7 @@ from twisted.logger import Logger
 
 from mqttd.broker import receipts, restore
 from mqttd.broker.envelope import Envelopes
+from mqttd.broker.expiry import ExpirySweep
 from mqttd.broker.receipts import Receipt
 from mqttd.interfaces import IStore, StoredSession
 
@@ -82,6 +83,7 @@ class Durability:
         contents = self.store.start()
         self.envelopes = Envelopes(self._broker, self.store.time() - self._broker.seconds())
         restore.restore(self._broker, self, contents)
+        ExpirySweep(self._broker, self).start()
 
     def stop(self) -> Deferred[None]:
         """Write what is owed, and close the store."""

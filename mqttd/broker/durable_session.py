@@ -172,6 +172,7 @@ class DurableSession(Session):
             _state(delivery),
             delivery.identifiers,
             _share(delivery.group),
+            expires_at=self.durability.envelopes.deadline(message),
         )
         self.durability.store.put_row(self.sid, row)
         delivery.kept = WRITTEN

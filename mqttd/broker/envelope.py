@@ -35,9 +35,13 @@ class Envelopes:
         #: Encoded source -> guard and client id; most messages share a few.
         self._sources: dict[bytes, tuple[Guard | None, str | None]] = {b"": (None, None)}
 
+    def deadline(self, message: Message) -> float | None:
+        """When *message* expires, in the store's time."""
+        expires_at = message.expires_at
+        return None if expires_at is None else expires_at + self._offset
+
     def encode(self, message: Message) -> bytes:
         """The body of *message*."""
-        expires_at = message.expires_at
         return records.encode_message(
             message.topic.encode(),
             message.payload,
@@ -45,7 +49,7 @@ class Envelopes:
             message.retain,
             message.passthrough,
             message.created_at + self._offset,
-            None if expires_at is None else expires_at + self._offset,
+            self.deadline(message),
             source_of(message.guard, message.publisher),
         )
 

@@ -96,6 +96,36 @@ class PagedQueue(MessageQueue):
             self.read()
         return super().drop_oldest(newcomer)
 
+    @property
+    def sid(self) -> int:
+        return self._session.sid
+
+    def expire(self, row: StoredRow) -> bool:
+        """Drop the message of *row*, if it waits here."""
+        session = self._session
+        delivery = self._take_out(row.seq)
+        if delivery is None and self.tail and row.seq > self._after:
+            self._leave_tail(1, row.size)
+            # None: it made no sense, and is gone already.
+            delivery = session.reopen_row(row)
+        elif delivery is None:
+            return False
+        if delivery is not None:
+            session.drop(delivery, "expired")
+        return True
+
+    def _take_out(self, seq: int) -> Delivery | None:
+        """The delivery with this place, if it is in memory."""
+        for priority, lane in self._lanes.items():
+            for delivery in lane:
+                if delivery.seq == seq:  # type: ignore[attr-defined]
+                    lane.remove(delivery)
+                    if not lane:
+                        del self._lanes[priority]
+                    self._count(delivery, -1)
+                    return delivery
+        return None
+
     # --- pages ------------------------------------------------------------------
 
     def read(self) -> None:

@@ -114,11 +114,12 @@ class Tables:
                 max(rows, default=0),
             )
 
-    def read(self, sid: int) -> list[StoredRow]:
+    def read(self, sid: int, after: int = 0, limit: int | None = None) -> list[StoredRow]:
         """The rows of a session in order, with bodies."""
+        rows = self.rows.get(sid, {})
         return [
-            row._replace(body=self.messages[row.mid], expires_at=None)
-            for _, row in sorted(self.rows.get(sid, {}).items())
+            rows[seq]._replace(body=self.messages[rows[seq].mid], expires_at=None)
+            for seq in sorted(seq for seq in rows if seq > after)[:limit]
         ]
 
 
@@ -181,15 +182,18 @@ class MemoryStore(BatchedStore):
     def _expired_rows(self, limit: int) -> list[ExpiredRow]:
         now, tables = self.time(), self.tables
         over = [
-            (row.expires_at, ExpiredRow(tables.sessions[sid].client_id, sid, row.seq, row.size))
+            (row.expires_at, sid, row.seq)
             for sid, rows in tables.rows.items()
             for row in rows.values()
             if row.expires_at is not None and row.expires_at <= now and row.state < SENT
         ]
-        return [row for _, row in sorted(over)[:limit]]
+        return [
+            ExpiredRow(tables.sessions[sid].client_id, sid, *tables.read(sid, seq - 1, 1))
+            for _, sid, seq in sorted(over)[:limit]
+        ]
 
     def _rows(self, sid: int, after: int, limit: int) -> list[StoredRow]:
-        return [row for row in self.tables.read(sid) if row.seq > after][:limit]
+        return self.tables.read(sid, after, limit)
 
     def _sent_rows(self, sid: int) -> list[StoredRow]:
         sent = (row for row in self.tables.read(sid) if packet_id_of(row.state))

@@ -24,7 +24,7 @@ from mqttd.interfaces import (
     StoredSubscription,
     StoreError,
 )
-from mqttd.store.records import SEQ_BITS, order_of, seq_of, sid_of
+from mqttd.store.records import SENT, SEQ_BITS, order_of, seq_of, sid_of
 from mqttd.store.schema import Connection, explain
 
 T = TypeVar("T")
@@ -42,24 +42,29 @@ SELECT *, (
 """
 
 # Fields that are text or bytes go as hexadecimal digits: no separator is in them.
-_PAGE = """
-SELECT group_concat(
-    k || ',' || q.mid || ',' || size || ',' || state || ',' || coalesce(identifiers, '')
-    || ',' || hex(coalesce(share, '')) || ',' || hex(body), ';')
+_ROW = """
+    k || ',' || q.mid || ',' || q.size || ',' || q.state || ','
+    || coalesce(q.identifiers, '') || ',' || hex(coalesce(q.share, '')) || ',' || hex(body)
+"""
+_PAGE = f"""
+SELECT group_concat({_ROW}, ';')
 FROM (
     SELECT *, sum(size) OVER (ORDER BY k) AS total
-    FROM (SELECT * FROM queue WHERE k > ? AND k < ? {} ORDER BY k LIMIT ?)
+    FROM (SELECT * FROM queue WHERE k > ? AND k < ? {{}} ORDER BY k LIMIT ?)
 ) AS q JOIN message USING (mid) WHERE total - size < ?
 """
 _QUEUED = _PAGE.format("")
 _SENT = _PAGE.format("AND state >> 4 & 65535 != 0")
 
 _EXPIRED = f"""
-SELECT group_concat(hex(client_id) || ',' || k || ',' || size, ';')
+SELECT group_concat(hex(client_id) || ':' || {_ROW}, ';')
 FROM (
-    SELECT k, size FROM queue WHERE expires_at <= ? AND state < 16
-    ORDER BY expires_at LIMIT ?
-) JOIN session ON sid = k >> {SEQ_BITS}
+    SELECT *, sum(size) OVER (ORDER BY expires_at, k) AS total
+    FROM (
+        SELECT * FROM queue WHERE expires_at <= ? AND state < {SENT}
+        ORDER BY expires_at, k LIMIT ?
+    )
+) AS q JOIN message USING (mid) JOIN session ON sid = k >> {SEQ_BITS} WHERE total - size < ?
 """
 
 
@@ -135,8 +140,9 @@ class Pages:
         return sorted(rows, key=lambda row: order_of(row.state))
 
     def read_expired(self, now: float, limit: int) -> list[ExpiredRow]:
-        """Rows whose time is over at *now*."""
-        (text,) = self._connection.execute(_EXPIRED, (now, limit)).fetchone()
+        """Rows whose time is over at *now*, fewer than *limit* if they are large."""
+        values = (now, limit, PAGE_BYTES)
+        (text,) = self._connection.execute(_EXPIRED, values).fetchone()
         return [_expired(part) for part in text.split(";")] if text else []
 
     def _rows(self, query: str, *values: int) -> list[StoredRow]:
@@ -148,10 +154,9 @@ class Pages:
 
 
 def _expired(text: str) -> ExpiredRow:
-    client_id, key, size = text.split(",")
-    return ExpiredRow(
-        bytes.fromhex(client_id).decode(), sid_of(int(key)), seq_of(int(key)), int(size)
-    )
+    client_id, _, row = text.partition(":")
+    sid = sid_of(int(row[: row.index(",")]))
+    return ExpiredRow(bytes.fromhex(client_id).decode(), sid, _row(row))
 
 
 def _row(text: str) -> StoredRow:

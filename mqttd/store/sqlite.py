@@ -295,7 +295,7 @@ class SQLiteStore(BatchedStore):
     def read_expired(self, limit: int) -> Deferred[list[ExpiredRow]]:
         now = self.time()
         return self._read(
-            lambda pages: pages.read_expired(now, limit), lambda row: (row.sid, row.seq)
+            lambda pages: pages.read_expired(now, limit), lambda each: (each.sid, each.row.seq)
         )
 
     def _read(

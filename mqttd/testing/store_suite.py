@@ -27,7 +27,6 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from mqttd.interfaces import (
-    ExpiredRow,
     IStore,
     RestoredSession,
     StoredRow,
@@ -349,13 +348,17 @@ class StoreSuite:
         assert self.wait(store.read_expired(10)) == []
         self.monotonic += 10
         self.wall += 10
-        over = [ExpiredRow("é", second, 1, 1), ExpiredRow("a", first, 2, 1)]
-        assert self.wait(store.read_expired(10)) == over
-        assert self.wait(store.read_expired(1)) == over[:1]
+        found = self.wait(store.read_expired(10))
+        assert [(each.client_id, each.sid, each.row.seq) for each in found] == [
+            ("é", second, 1),
+            ("a", first, 2),
+        ]
+        assert [each.row for each in found[1:]] == self.wait(store.read(first, 1, 1))
+        assert self.wait(store.read_expired(1)) == found[:1]
         store.delete_rows(second, [1])
-        assert self.wait(store.read_expired(10)) == over[1:]
+        assert self.wait(store.read_expired(10)) == found[1:]
         store, *_ = self.reopen(store)
-        assert self.wait(store.read_expired(10)) == over[1:]
+        assert self.wait(store.read_expired(10)) == found[1:]
         (row,) = self.wait(store.read(first, 1, 1))
         assert row.expires_at is None
 
