@@ -223,7 +223,7 @@ class InRedis(WithServer):
 
     async def test_a_reload_takes_a_new_password(self) -> None:
         Path(self.secret).write_text("wrong")
-        users = self.make(timeout=1)
+        users = self.make(timeout=3)
         await self.unavailable(users)
         Path(self.secret).write_text("db-secret")
         users.reload()

@@ -222,7 +222,14 @@ class Trouble(WithService):
         asker = self.make(server.server_port, timeout=0.2)
         await self.unavailable(asker, "in time")
         server.go.set()
-        assert (await self.ask(asker)).principal == "ann"
+        while True:
+            # On a busy machine the right answer may take as long.
+            try:
+                found = await self.ask(asker)
+            except LoginUnavailable:
+                continue
+            break
+        assert found.principal == "ann"
 
     async def test_too_many(self) -> None:
         server = self.serve()
