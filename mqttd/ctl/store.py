@@ -13,6 +13,7 @@ from pathlib import Path
 
 from attrs import asdict
 
+from mqttd.config import ConfigError, find_config, load_settings
 from mqttd.ctl.context import Context
 from mqttd.ctl.errors import Failed
 from mqttd.ctl.parser import Run, Subparsers, command, group
@@ -49,19 +50,30 @@ def _command(store: Subparsers, name: str, run: Run, help: str) -> ArgumentParse
     parser.add_argument(
         "--data-dir",
         metavar="DIRECTORY",
-        help="the daemon's data directory, if it is neither $STATE_DIRECTORY, your own "
-        "nor the system's",
+        help="the daemon's data directory, if the configuration that is found does not name "
+        "it, and it is neither $STATE_DIRECTORY, your own nor the system's",
     )
     return parser
 
 
 def directory_of(context: Context) -> Path:
-    """The data directory that is meant: the first that has a store."""
+    """The data directory that is meant: as given, as configured, or where a store is."""
     given: str | None = context.arguments.data_dir
-    if given is not None:
+    if given is None:
+        given = _configured()
+    if given:
         return Path(given)
     candidates = [Path(default_directory()), *SYSTEM]
     return next((each for each in candidates if (each / DATABASE).exists()), candidates[0])
+
+
+def _configured() -> str:
+    """What the configuration says that a daemon of ours would take; "" if nothing."""
+    try:
+        return load_settings(find_config()).data_directory
+    except ConfigError as error:
+        text = "; ".join(error.lines())
+        raise Failed(f"{text}; name the data directory with --data-dir") from error
 
 
 def backup(context: Context) -> None:

@@ -205,6 +205,22 @@ def test_there_is_no_store(tmp_path: Path, capsys: Any) -> None:
         assert "there is no store at" in capsys.readouterr().err
 
 
+def test_which_store(full: Keeper, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    """The configuration says, or the system; what is wrong in it is told."""
+    config = tmp_path / "mqttd.toml"
+    monkeypatch.setenv("MQTTD_CONFIG", str(config))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "nothing"))
+    config.write_text(f"[broker]\ndata_directory = '{full.folder}'\n")
+    assert ctl("check") == 0
+    config.write_text("")
+    monkeypatch.setenv("STATE_DIRECTORY", str(full.folder))
+    assert ctl("check") == 0
+    capsys.readouterr()
+    config.write_text("data_directory = ''\n")
+    assert ctl("check") == 1
+    assert "--data-dir" in capsys.readouterr().err
+
+
 # --- dump and import ------------------------------------------------------------------
 
 
