@@ -502,10 +502,12 @@ class IStore(Interface):
         """
 
     def read(sid: int, after: int, limit: int) -> Deferred[list[StoredRow]]:
-        """The first *limit* rows with ``seq`` over *after*, in order, with bodies.
+        """The first rows with ``seq`` over *after*, in order, with bodies.
 
-        As they are when all that was added before the call is committed. Fails
-        with ``StoreError`` when they cannot be read.
+        At most *limit*, and fewer when they are large; none only if there are none.
+        As they are when all that was added before the call is committed, without
+        those that were deleted since; while there is a ``problem``, without those
+        that are not committed. Fails with ``StoreError`` when they cannot be read.
         """
 
     def read_sent(sid: int) -> Deferred[list[StoredRow]]:

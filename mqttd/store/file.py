@@ -99,11 +99,14 @@ class StoreFile:
 
     def end(self, batches: list[Batch], clocks: tuple[float, float], result: Result) -> None:
         """Commit *batches* as the last ones, and let the threads end."""
-        self.reader.stop(lambda: None, lambda nothing: None)
-        self.writer.stop(lambda: self.write_last(batches, *clocks), result)
+
+        def reader_ended(nothing: None) -> None:
+            self.writer.stop(lambda: self.write_last(batches, *clocks), result)
+
+        self.reader.stop(self.pages.close, reader_ended)
 
     def close(self) -> None:
-        self.pages.close()
+        """When the threads have ended."""
         self._connection.close()
 
 

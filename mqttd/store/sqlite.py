@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from mqttd.interfaces import ExpiredRow, IStore, StoreContents, StoredRow, StoreError
 from mqttd.settings import Durability, StoreSettings
-from mqttd.store.batch import Batch, BatchedStore, call_all
+from mqttd.store.batch import Batch, BatchedStore, SessionIds, call_all
 from mqttd.store.directory import DirectoryLock
 from mqttd.store.file import StoreFile
 from mqttd.store.reading import Pages, restore
@@ -82,7 +82,8 @@ class SQLiteStore(BatchedStore):
         self._turn: Any = None
         self._heartbeat: Any = None
         self._retry_after = RETRY_FIRST
-        self._stopping: Deferred[None] | None = None
+        #: Who waits for the end; nobody before it has begun.
+        self._stopped: list[Deferred[None]] = []
         self._tidied_at = 0.0
         self._questions: set[Question[Any]] = set()
         #: Commits so far.
@@ -97,7 +98,6 @@ class SQLiteStore(BatchedStore):
         except BaseException:
             self._close()
             raise
-        self._stopping = None
         self._expect_heartbeat()
         return contents
 
@@ -113,6 +113,7 @@ class SQLiteStore(BatchedStore):
         alive_until = self.time()
         if facts.time:
             alive_until = min(facts.time + HEARTBEAT, self._go_on_from(facts.time, facts.wall))
+        self._ids = SessionIds()
         for sid in facts.sids:
             self._ids.note(sid)
         self._next_mid = facts.last_mid + 1
@@ -126,7 +127,7 @@ class SQLiteStore(BatchedStore):
 
     @property
     def _is_open(self) -> bool:
-        return self._file is not None and self._stopping is None
+        return self._file is not None and not self._stopped
 
     @property
     def _opened(self) -> StoreFile:
@@ -140,13 +141,14 @@ class SQLiteStore(BatchedStore):
         self._lock.release()
 
     def stop(self) -> Deferred[None]:
-        if self._stopping is not None or self._file is None:
+        if self._file is None:
             return succeed(None)
-        self._stopping = Deferred()
-        self._cancel_calls()
-        if not self._is_writing:
+        stopped: Deferred[None] = Deferred()
+        self._stopped.append(stopped)
+        if len(self._stopped) == 1:
+            self._cancel_calls()
             self._write_last()
-        return self._stopping
+        return stopped
 
     def _cancel_calls(self) -> None:
         for call in (self._turn, self._heartbeat):
@@ -155,7 +157,10 @@ class SQLiteStore(BatchedStore):
         self._turn = self._heartbeat = None
 
     def _write_last(self) -> None:
-        """The writer is free: give it what is left, and let the threads end."""
+        """If the writer is free, give it what is left, and let the threads end."""
+        if self._is_writing:
+            return  # this is called again when it is done
+        self._is_writing = True
         batches = [batch for batch in (self._written, self._take_batch()) if batch is not None]
         clocks = self.time(), self._wall_clock()
         self._opened.end(batches, clocks, lambda result: self._ended(result, batches))
@@ -170,10 +175,11 @@ class SQLiteStore(BatchedStore):
             )
         else:
             call_all(waiting)
+        self._written, self._is_writing = None, False
         self._close()
-        stopped = self._stopping
-        assert stopped is not None
-        stopped.callback(None)
+        stopped, self._stopped = self._stopped, []
+        for each in stopped:
+            each.callback(None)
 
     def _expect_heartbeat(self) -> None:
         self._heartbeat = self._reactor.callLater(HEARTBEAT, self._beat, self.commits)
@@ -228,7 +234,7 @@ class SQLiteStore(BatchedStore):
         for question in self._questions:
             question.later.append(batch)
         call_all(batch.callbacks)
-        if self._stopping is not None:
+        if self._stopped:
             self._write_last()
         elif self._has_begun:
             self._began_again()
@@ -262,7 +268,7 @@ class SQLiteStore(BatchedStore):
         if problem != self.problem:
             log.error("{problem}", problem=problem)
         self._tell_problem(problem)
-        if self._stopping is not None:
+        if self._stopped:
             self._write_last()
             return
         delay, self._retry_after = self._retry_after, min(2 * self._retry_after, RETRY_LAST)

@@ -213,6 +213,35 @@ def test_a_million_places_in_the_queue_are_no_more_than_numbers(keeper: Keeper) 
     assert [row.seq for row in keeper.wait(store.read(second, 0, 10))] == [1]
 
 
+# --- the end ----------------------------------------------------------------------
+
+
+def test_whoever_ends_it_and_whenever(keeper: Keeper) -> None:
+    """From a callback, twice, while it writes and while it reads."""
+    store = keeper.open()
+    sid = add_session(store, "a")
+    ends: list[str] = []
+    rows: list[object] = []
+
+    def end() -> None:
+        store.stop().addCallback(lambda none: ends.append("first"))
+        store.stop().addCallback(lambda none: ends.append("second"))
+
+    for seq in range(1, 100):
+        add_row(store, sid, seq, b"x")
+    store.committed(end)
+    store.read(sid, 0, 1000).addBoth(rows.append)
+    add_session(store, "b")
+    keeper.reactor.run_until(lambda: len(ends) == 2)
+    assert ends == ["first", "second"]
+    assert len(rows) == 1
+    # The same object may begin again.
+    sessions = [each.session.client_id for each in store.start().sessions]
+    assert sessions == ["a", "b"]
+    assert store.new_session_id() == 3
+    assert len(keeper.wait(store.read(sid, 0, 1000))) == 99
+
+
 # --- durability -------------------------------------------------------------------
 
 
