@@ -13,7 +13,22 @@ from mqttd.ctl.errors import Failed
 from mqttd.ctl.parser import make_parser
 
 #: The modules with commands, in the order of the help.
-GROUPS = ("node", "clients", "access", "bans", "store", "tokens", "completion")
+GROUPS = (
+    "node",
+    "watch",
+    "clients",
+    "sessions",
+    "subscriptions",
+    "retained",
+    "messages",
+    "listeners",
+    "config",
+    "access",
+    "bans",
+    "store",
+    "tokens",
+    "completion",
+)
 
 
 def build_parser() -> ArgumentParser:

@@ -21,6 +21,12 @@ from mqttd.paths import find_control_socket
 #: Seconds to wait for an answer.
 TIMEOUT = 30.0
 
+#: Seconds that a stream may be silent.
+QUIET = 60.0
+
+#: Bytes of one event: a payload of 256 MB in base64.
+MAXIMUM_LINE = 400_000_000
+
 #: Names the control socket, where the option does not.
 SOCKET_VARIABLE = "MQTTD_SOCKET"
 #: The token for --url, where no file is named.
@@ -117,6 +123,26 @@ class API:
         if response.status >= 400:
             raise Failed(_explained(response))
         return response
+
+    def events(self, *path: str, **query: Any) -> Iterator[tuple[str, Any]]:
+        """The events of a stream (Server-Sent Events), name and data, until it ends."""
+        response = self.open("GET", path, query)
+        # A stream may be quiet for long; its server says now and then that it lives.
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(QUIET)
+        name = "message"
+        try:
+            while line := response.readline(MAXIMUM_LINE):
+                field, _, value = line.decode().rstrip("\n").partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield name, json.loads(value)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            # Nothing else can be asked while a stream is open.
+            self._connection.close()
 
     def _unreachable(self, error: Exception) -> Failed:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mqttd.ctl.context import Context
+from mqttd.ctl.listeners import parse_pairs
 from mqttd.ctl.parser import Subparsers, command, group
 
 COLUMNS = (
@@ -29,6 +30,9 @@ def add_to(subparsers: Subparsers) -> None:
     listing.add_argument("--limit", type=int, metavar="N", help="at most so many")
     showing = command(clients, "show", show, "show one client")
     showing.add_argument("client_id")
+    limiting = command(clients, "limit", limit, "show or change the rates of one connection")
+    limiting.add_argument("client_id")
+    limiting.add_argument("limit", nargs="*", metavar="KEY=VALUE", help="inbound_messages=10/s")
     kicking = command(clients, "kick", kick, "end a client's connection")
     kicking.add_argument("client_id")
 
@@ -48,6 +52,15 @@ def show_all(context: Context) -> None:
 
 def show(context: Context) -> None:
     context.out.value(context.api.get("clients", context.arguments.client_id))
+
+
+def limit(context: Context) -> None:
+    given = context.arguments
+    path = ("clients", given.client_id, "limits")
+    if given.limit:
+        context.out.value(context.api.patch(*path, body=dict(parse_pairs(given.limit))))
+    else:
+        context.out.value(context.api.get(*path))
 
 
 def kick(context: Context) -> None:

@@ -26,6 +26,20 @@ class Output:
         if not self.as_json:
             print(clean(text), file=self.stream, flush=True)
 
+    def record(self, value: Any) -> None:
+        """One of many values, as JSON on a line of its own."""
+        print(json.dumps(value), file=self.stream, flush=True)
+
+    def bytes(self, data: bytes) -> None:
+        """*data* as it is."""
+        self.stream.flush()
+        buffer = getattr(self.stream, "buffer", None)
+        if buffer is None:
+            self.stream.write(data.decode("utf-8", "replace"))
+        else:
+            buffer.write(data)
+            buffer.flush()
+
     def value(self, value: Any) -> None:
         """A mapping: one line for each of its parts, or JSON."""
         if self.as_json or not isinstance(value, Mapping):
