@@ -24,6 +24,9 @@ from typing import Any
 from attrs import evolve
 
 import mqttd
+from mqttd.access.authorizer import AccessControl
+from mqttd.access.build import FileSource
+from mqttd.access.rule_file import parse_rules
 from mqttd.settings import BrokerSettings, SessionSettings
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.codes import MQTT5, MQTT311
@@ -50,6 +53,8 @@ NOTABLE = 0.02
 
 #: Messages in one chunk of input.
 COUNT = 64
+#: For the scenarios that have some.
+RULES = '[[rule]]\nallow = "all"\ntopics = ["guard/#"]'
 #: Where the code stands whose instructions count; the harness is not part of it.
 PACKAGE = str(Path(mqttd.__file__).parent)
 NOT_COUNTED = str(Path(mqttd.__file__).parent / "testing")
@@ -134,9 +139,14 @@ def traffic(
     properties: bool = False,
     publishers: int = 1,
     subscribers: int = 1,
+    ruled: bool = False,
 ) -> Prepared:
     """Messages from each publisher to each subscriber; acknowledged to the end."""
     virtual = _broker()
+    if ruled:
+        clock = virtual.clock
+        source = FileSource("rules", parse_rules(RULES))
+        virtual.broker.authorizer = AccessControl(clock, clock.seconds, [source])
     sinks = [virtual.connect(f"sink{number}", version) for number in range(subscribers)]
     for sink in sinks:
         sink.subscribe("guard/pair/+", qos=qos)
@@ -267,6 +277,8 @@ SCENARIOS: dict[str, Callable[[], Prepared]] = {
     "out100-q0": lambda: traffic(0, subscribers=100),
     "out100-q1": lambda: traffic(1, subscribers=100),
     "in100-q1": lambda: traffic(1, publishers=100),
+    "ruled-q0": lambda: traffic(0, ruled=True),
+    "ruled-q1": lambda: traffic(1, ruled=True),
     "connect": connections,
     "subscribe": subscriptions,
     "retained": retained,

@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from mqttd.broker.delivery import Delivery
 from mqttd.broker.message import Message
+from mqttd.interfaces import RECEIVE
 from mqttd.wire.codes import ReasonCode
 
 if TYPE_CHECKING:
+    from mqttd.broker.access import Guard
     from mqttd.broker.broker import Broker
     from mqttd.broker.session import Session
     from mqttd.broker.shared import SharedGroup
-    from mqttd.broker.subscription import Target
+    from mqttd.broker.subscription import Subscription, Target
+
+
+#: Members of a group that may be passed over for one message.
+MOST_PASSED = 32
 
 
 class Publisher(Protocol):
@@ -79,6 +85,8 @@ class PublishService:
         member = group.pick(message)
         if member is None:
             return False
+        if RECEIVE in self._broker.authorizer.checks:
+            member = _who_may(message, group, member)
         member.session.deliver(message, member)  # [MQTT-4.8.2-4]
         return True
 
@@ -121,3 +129,26 @@ class PublishService:
     def _give_up(self, session: Session) -> None:
         session.stalled = True
         session.release_publishers()
+
+
+def _who_may(message: Message, group: SharedGroup, picked: Subscription) -> Subscription:
+    """*picked*, or another member of *group* if that one may not have *message*.
+
+    A session asks again when it sends. Without this the messages that one member
+    may not have would be lost to the others.
+    """
+    if _may(message, picked):
+        return picked
+    # Those behind it, so that its share is not all the first one's; and of these
+    # those who are here.
+    members = list(group.members)
+    index = members.index(picked)
+    others = members[index + 1 :] + members[:index]
+    others.sort(key=lambda member: not member.session.online)
+    return next((each for each in others[:MOST_PASSED] if _may(message, each)), picked)
+
+
+def _may(message: Message, member: Subscription) -> bool:
+    guard: Guard | None = member.session.guard  # type: ignore[attr-defined]
+    qos = min(message.qos, member.qos)
+    return guard is None or guard.allowed(RECEIVE, message.topic, qos, False) is not False

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +272,26 @@ def test_a_file_that_went_wrong_leaves_the_old_rules(tmp_path: Path) -> None:
     assert change(rules, AccessSettings(), settings)
     assert rules.authorize(ask("b")) is True
     assert rules.authorize(ask("a")) is False
+
+
+@pytest.mark.parametrize("kind", [RuleFileSettings, MosquittoFileSettings])
+def test_a_reload_without_a_file_descriptor_left_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    path = tmp_path / "acl"
+    path.write_text(RULE.format("a") if kind is RuleFileSettings else "topic a")
+    settings = (kind(path=str(path)),)
+    rules = control()
+    change(rules, AccessSettings(), settings)
+
+    def no_descriptor(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_text", no_descriptor)
+    with pytest.raises(ConfigError, match="Too many open files"):
+        change(rules, AccessSettings(), settings)
+    assert rules.authorize(ask("a", user=None)) is True
+    assert rules.authorize(ask("b", user=None)) is False
 
 
 def test_nothing_changes_where_there_are_no_rules() -> None:

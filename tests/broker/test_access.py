@@ -180,6 +180,28 @@ def test_what_may_not_be_received_is_not_sent(ruled: BareBroker, rules: Rules, q
     assert len(ruled.session("c").inflight) == bool(qos)
 
 
+def test_a_shared_message_goes_to_a_member_that_may_have_it(rules: Rules) -> None:
+    class OfClients(Rules):
+        def authorize(self, request: Any) -> Any:
+            return request.client_id != "b" or request.action != RECEIVE
+
+    bare = BareBroker(authorizer=OfClients())
+    members = [bare.connect(name) for name in "abc"]
+    for member in members:
+        member.subscribe("$share/g/t")
+    for number in range(6):
+        bare.publish("t", b"%d" % number)
+    received = [member.payloads() for member in members]
+    assert received[1] == []
+    assert sorted(received[0] + received[2]) == [b"%d" % n for n in range(6)]
+    for member in (members[0], members[2]):
+        member.drop()
+    bare.publish("t", b"nobody may")
+    members[1].expect_nothing()
+    assert bare.broker.metrics.dropped == {"denied": 1}
+    bare.stop()
+
+
 def test_a_queued_message_is_judged_when_it_is_sent(ruled: BareBroker, rules: Rules) -> None:
     client = ruled.connect("c", session_expiry_interval=10)
     client.subscribe("#", qos=1)
