@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mqttd.service import MQTTBroker
     from mqttd.settings import BrokerSettings, ListenerSettings
 
+    #: Whether the hot path was compiled when this was built (MQTTD_COMPILE=1).
+    __compiled__: bool
+
 #: The version of the distribution, and the only place that says it.
 __version__ = "0.1.0.dev0"
 
@@ -28,6 +31,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__compiled__":
+        return not str(import_module("mqttd.wire.parser").__file__).endswith(".py")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

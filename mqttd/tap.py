@@ -68,7 +68,8 @@ class Options(usage.Options, AuthOptionMixin):
 
     def opt_version(self) -> NoReturn:
         """Show the version and exit."""
-        print(f"mqttd {mqttd.__version__} (Twisted {twisted_version})")
+        how = "compiled" if mqttd.__compiled__ else "pure Python"
+        print(f"mqttd {mqttd.__version__} ({how}, Twisted {twisted_version})")
         sys.exit(0)
 
     def postOptions(self) -> None:

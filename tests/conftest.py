@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import mqttd
+
 if TYPE_CHECKING:
     from tests.servers import Server
 
@@ -119,3 +121,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with servers.directory(authority.sign("localhost", "slapd"), authority.certificate) as server:
         server.authority = str(authority.certificate)
         yield server
+
+
+#: For tests that count calls of Python code, or put their own class in its way.
+interpreted = pytest.mark.skipif(
+    mqttd.__compiled__, reason="looks into Python code, and this build of mqttd is compiled"
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tomllib
 import venv
@@ -55,6 +56,12 @@ def test_the_namespace_stays_twisteds_own() -> None:
 def test_the_build_needs_no_more_than_it_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["build-system"]["build-backend"] == "setuptools.build_meta"
+
+
+def test_what_a_compiled_build_compiles_is_there() -> None:
+    named = re.findall(r'"(mqttd/.*\.py)"', (ROOT / "setup.py").read_text())
+    assert "mqttd/broker/fast_lane.py" in named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.fixture(scope="module")

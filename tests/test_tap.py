@@ -168,7 +168,8 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed("--version")
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"mqttd {mqttd.__version__} (Twisted ")
+    how = "compiled" if mqttd.__compiled__ else "pure Python"
+    assert capsys.readouterr().out.startswith(f"mqttd {mqttd.__version__} ({how}, Twisted ")
 
 
 @pytest.mark.parametrize("arguments", [("--log-level", "loud"), ("--log-format", "xml")])

@@ -25,7 +25,7 @@ from mqttd.broker.delivery import RELEASED, Delivery
 from mqttd.broker.message import Message
 from mqttd.broker.owed import Source
 from mqttd.broker.router import Plan
-from mqttd.broker.subscription import Target
+from mqttd.broker.subscription import Target, Unsure
 from mqttd.interfaces import PUBLISH, RECEIVE
 from mqttd.settings import Overflow
 from mqttd.wire.codes import MQTT5, MQTT311, PacketType, ReasonCode
@@ -84,22 +84,6 @@ class Route:
         if RECEIVE in broker.authorizer.checks:
             self.targets = judged(plan, qos, self.epoch)
         return plan
-
-
-class Unsure(Target):
-    """Stands in a route for a target whose messages are to be judged one by one.
-
-    By its QoS it never takes the lane; the plain way gets what it stands for.
-    """
-
-    __slots__ = ("original",)
-
-    def __init__(self, original: Target) -> None:
-        self.original = original
-        self.session = original.session
-        self.qos = -1
-        self.selective = False
-        self.identifiers = ()
 
 
 def judged(plan: Plan, qos: int, epoch: int) -> tuple[Target, ...]:

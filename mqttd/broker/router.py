@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import chain
 from operator import attrgetter
 from random import Random
 from typing import NamedTuple
@@ -155,11 +156,8 @@ class Router:
 
     def subscriptions(self) -> Iterator[Subscription]:
         """Every subscription there was when asked, session by session."""
-        return (
-            subscription
-            for session in list(self._sessions)
-            for subscription in self.subscriptions_of(session)
-        )
+        # Not a generator expression: compiled, that would be a list.
+        return chain.from_iterable(map(self.subscriptions_of, list(self._sessions)))
 
     def subscriptions_of(self, session: Subscriber) -> list[Subscription]:
         """The subscriptions of *session*."""
@@ -177,7 +175,7 @@ class Router:
 
     def topics(self) -> Iterator[str]:
         """The distinct filters, without $share/<group>/."""
-        return (route.topic_filter for route in self.routes())
+        return map(attrgetter("topic_filter"), self.routes())
 
     def find(self, session: Subscriber, topic_filter: str) -> Subscription | None:
         """The session's subscription to this very filter."""

@@ -129,6 +129,22 @@ class Merged(Target):
         return self._own if self.selective else self
 
 
+class Unsure(Target):
+    """Stands in a route for a target whose messages are to be judged one by one.
+
+    By its QoS it never takes the lane; the plain way gets what it stands for.
+    """
+
+    __slots__ = ("original",)
+
+    def __init__(self, original: Target) -> None:
+        self.original = original
+        self.session = original.session
+        self.qos = -1
+        self.selective = False
+        self.identifiers = ()
+
+
 def merge(subscriptions: Sequence[Subscription]) -> Target:
     """The one target of all *subscriptions*, which belong to one session.
 

@@ -110,6 +110,11 @@ def _rest_matches(filter_levels: Sequence[str], topic_levels: Sequence[str], sta
     return len(filter_levels) == end
 
 
+def _is_plain(level: str) -> bool:
+    """Whether a wildcard in the first level matches this one."""
+    return not level.startswith("$")
+
+
 def _parting(one: Sequence[str], other: Sequence[str], start: int) -> int:
     """The first level from *start* on in which two names differ, or one ends."""
     end = min(len(one), len(other))
@@ -283,7 +288,10 @@ class TopicTree(_Tree[V]):
 
     def match(self, topic_filter: str) -> Iterator[V]:
         """The values whose topics *topic_filter* matches, found as asked for."""
-        return (value for value in self.walk(topic_filter) if value is not None)
+        # Not a generator expression: compiled, that would be a list.
+        for value in self.walk(topic_filter):
+            if value is not None:
+                yield value
 
     def walk(self, topic_filter: str) -> Iterator[V | None]:
         """Like ``match``, with a None every few hundred steps.
@@ -297,7 +305,7 @@ class TopicTree(_Tree[V]):
         keys = self._candidates(self._root, levels[0])
         if levels[0] in ("+", "#"):
             # [MQTT-4.7.2-1] [MQTT311-4.7.2-1]
-            keys = (key for key in keys if not key.startswith("$"))
+            keys = filter(_is_plain, keys)
         stack: list[tuple[_Node[V], Iterator[str], int]] = [(self._root, keys, 0)]
         while stack:
             node, keys, depth = stack[-1]

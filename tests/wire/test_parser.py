@@ -18,6 +18,7 @@ from mqttd.wire.packets import Connect, Packet, Pingreq, Publish, Pubrel, Will
 from mqttd.wire.parser import Parser
 from mqttd.wire.properties import passthrough_of
 from mqttd.wire.serializer import serialize
+from tests.conftest import interpreted
 from tests.vectors import compile_wire
 from tests.wire.strategies import connects, from_client, from_server
 
@@ -187,6 +188,7 @@ class CountingParser(Parser):
             self.copied += len(self._chunks[-1])
 
 
+@interpreted
 @pytest.mark.parametrize("chunk_size", [1, 7, 1000])
 def test_a_large_packet_in_small_chunks_is_copied_twice_at_most(chunk_size: int) -> None:
     size = 200_000
@@ -216,6 +218,7 @@ def test_half_a_packet_in_small_chunks_takes_little_more_than_its_bytes(chunk_si
         tracemalloc.stop()
 
 
+@interpreted
 def test_dribbled_packets_cost_the_same_however_many() -> None:
     frame = serialize(Publish("t", bytes(200)), 5)
 
@@ -226,6 +229,7 @@ def test_dribbled_packets_cost_the_same_however_many() -> None:
     assert work(40) < 11 * work(4)
 
 
+@interpreted
 def test_many_packets_in_one_chunk_copy_nothing() -> None:
     parser = CountingParser()
     parser.feed(serialize(Publish("t", bytes(200)), 5) * 2000)
@@ -233,6 +237,7 @@ def test_many_packets_in_one_chunk_copy_nothing() -> None:
     assert parser.copied == 0
 
 
+@interpreted
 def test_a_backlog_is_copied_once_however_slowly_it_is_taken() -> None:
     parser = CountingParser()
     frame = serialize(Publish("t", bytes(200)), 5)
@@ -243,6 +248,7 @@ def test_a_backlog_is_copied_once_however_slowly_it_is_taken() -> None:
     assert parser.copied < 2 * len(stream)
 
 
+@interpreted
 @pytest.mark.parametrize("count", [10_000])
 def test_item25_user_properties_cost_linear_work_and_have_a_cap(count: int) -> None:
     def connect(pairs: int) -> bytes:

@@ -25,6 +25,7 @@ from mqttd.wire.packets import (
 from mqttd.wire.parser import Parser
 from mqttd.wire.properties import encode_properties, passthrough_of
 from mqttd.wire.serializer import publish_frame, serialize, variable_byte_integer
+from tests.conftest import interpreted
 from tests.vectors import compile_wire
 
 
@@ -164,6 +165,7 @@ def test_what_has_no_encoding_is_a_value_error(packet: Packet) -> None:
         serialize(packet, 5)
 
 
+@interpreted
 def test_a_packet_over_256_mb_is_a_value_error() -> None:
     class Huge(bytes):
         """Says that it is larger than it is."""
