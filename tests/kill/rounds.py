@@ -9,6 +9,7 @@ from random import Random
 
 from attrs import define, field
 
+from mqttd.store.operations import check
 from mqttd.wire.codes import MQTT5, MQTT311
 from tests.end_to_end.daemon import Daemon, free_port, toml
 from tests.kill.clients import Client, Publisher, Subscriber, verdict
@@ -75,6 +76,7 @@ class Trial:
             len(set(each.messages)) for each in self.subscribers
         )
         result.faults += verdict(self.publishers, self.subscribers)
+        result.faults += check(self.folder / "state" / "mqttd").problems
         return result
 
     async def _round(self, number: int, gracefully: bool) -> None:
