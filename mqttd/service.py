@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, fields, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, succeed
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -38,6 +38,7 @@ from mqttd.net.listener import Listener
 from mqttd.plugins import PluginError, Plugins
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.store import make_store
+from mqttd.systemd import Supervisor
 
 if TYPE_CHECKING:
     from twisted.cred.checkers import ICredentialsChecker
@@ -63,6 +64,7 @@ CHANGEABLE = frozenset(
         "presence",
         "share_sessions",
         "drain_timeout",
+        "drain_spread",
         "authorization",
         "access",
         "abuse",
@@ -113,6 +115,7 @@ class MQTTBroker(Service):
         plugins: Iterable[object] = (),
         reload: Callable[[], BrokerSettings] | None = None,
         control_socket: str = "",
+        supervisor: Supervisor | None = None,
         store: Callable[[], IStore] | None = None,
     ) -> None:
         """
@@ -123,6 +126,7 @@ class MQTTBroker(Service):
         :param plugins: objects with hooks, besides those of the settings; see
             ``interfaces.IHooks`` and ``IPlugin``.
         :param reload: gives the settings anew; with it SIGHUP means reload.
+        :param supervisor: who wants to hear how the service fares: systemd.
         :param control_socket: path of the control socket when the settings name none.
         :param store: makes what keeps sessions and messages; by default as the
             settings say.
@@ -137,6 +141,9 @@ class MQTTBroker(Service):
         self._plugin_objects = tuple(plugins)
         self._reload = reload
         self._control_socket = control_socket
+        self._supervisor = supervisor or Supervisor({})
+        self._sign_of_life = LoopingCall(self._supervisor.alive)
+        self._sign_of_life.clock = reactor
         self._store = store or (lambda: make_store(reactor, settings))
         #: Fires when the store of a broker that could not start is closed.
         self._closing: Deferred[None] = succeed(None)
@@ -221,6 +228,9 @@ class MQTTBroker(Service):
         log.info(
             "mqttd {version} serves {where}", version=__version__, where=", ".join(self.listeners)
         )
+        self._supervisor.ready(self._status())
+        if self._supervisor.interval and not self._sign_of_life.running:
+            self._sign_of_life.start(self._supervisor.interval)
 
     def _bind(self) -> None:
         if self._bound:
@@ -340,14 +350,16 @@ class MQTTBroker(Service):
         """Take leave of the clients; done when the last socket is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._unwatch_hangup()
+        if self._bound:
+            self._supervisor.stopping()
         return ensureDeferred(self._drain()) if self._bound else self._closing
 
     async def _drain(self) -> None:
         """In this order: no new client, farewell, flush, cut, the store, silence."""
-        deadline = self.broker.seconds() + self.settings.drain_timeout
         listeners = (*self.listeners.values(), *self._retired)
         closing = DeferredList([listener.stop() for listener in listeners], consumeErrors=True)
-        self.broker.drain()
+        await self._take_leave()
+        deadline = self.broker.seconds() + self.settings.drain_timeout
         while self.broker.seconds() < deadline:
             if closing.called and not self._open_connections(listeners):
                 break
@@ -358,6 +370,8 @@ class MQTTBroker(Service):
                 listener.abort()
             await deferLater(self.reactor, 0)
         await self.control.stop()
+        if self._sign_of_life.running:
+            self._sign_of_life.stop()
         await self._stop_plugins(max(DRAIN_TICK, deadline - self.broker.seconds()))
         self.admin.stop()
         await self.broker.close()
@@ -370,6 +384,20 @@ class MQTTBroker(Service):
         self._retired.clear()
         self._bound = self._begun = False
         self._stopped = True
+
+    async def _take_leave(self) -> None:
+        """Tell the clients to go, some at a time where a spread is wanted."""
+        spread = self.settings.drain_spread
+        self.broker.draining = True
+        begin = self.broker.seconds()
+        leaving = list(self.broker.connections.values())
+        done = 0
+        while done < len(leaving) and (passed := self.broker.seconds() - begin) < spread:
+            due = int(len(leaving) * (passed + DRAIN_TICK) / spread)
+            self.broker.dismiss(leaving[done:due])
+            done = max(done, due)
+            await deferLater(self.reactor, DRAIN_TICK)
+        self.broker.drain()
 
     async def _stop_plugins(self, timeout: float) -> None:
         try:
@@ -385,6 +413,15 @@ class MQTTBroker(Service):
 
     def reload(self) -> Reloaded:
         """Ask for the settings anew and take them over; the log tells the result."""
+        self._supervisor.reloading()
+        result = self._reloaded()
+        self._supervisor.ready(self._status())
+        return result
+
+    def _status(self) -> str:
+        return f"serves {', '.join(self.listeners)}"
+
+    def _reloaded(self) -> Reloaded:
         if self._reload is None:
             return Reloaded()
         try:

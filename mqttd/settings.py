@@ -574,6 +574,9 @@ class BrokerSettings:
     share_sessions: bool = flag(False)
     #: Seconds that a drain at shutdown may take.
     drain_timeout: float = seconds(10.0, 0, 3600)
+    #: Seconds over which the farewells at shutdown are spread, before
+    #: ``drain_timeout`` begins, so that not all clients come back at once.
+    drain_spread: float = seconds(0.0, 0, 3600)
     #: Sessions without a connection; 0 means no limit.
     maximum_offline_sessions: int = count(1_000_000)
     protocol: ProtocolSettings = part(ProtocolSettings)

@@ -34,6 +34,7 @@ from mqttd.log import LogControl
 from mqttd.paths import control_socket
 from mqttd.settings import LOG_LEVELS, BrokerSettings
 from mqttd.store.directory import default_directory
+from mqttd.systemd import Supervisor
 
 
 class Options(usage.Options, AuthOptionMixin):
@@ -186,6 +187,7 @@ def makeService(options: Options) -> Any:
         options.settings,
         checkers=options.checkers,
         reload=lambda: take_log_settings(options.load()),
+        supervisor=Supervisor(),
         control_socket=str(control_socket(options.settings.data_directory)),
     )
     broker.on_start_failure = lambda error: reactor.stop()

@@ -29,6 +29,7 @@ PROGRAMS = {
     "node": "apt-get install nodejs",
     "npm": "apt-get install npm",
     "chromium": "apt-get install chromium",
+    "systemd-analyze": "apt-get install systemd",
     "initdb": "apt-get install postgresql",
     "mariadb-install-db": "apt-get install mariadb-server",
     "mariadbd": "apt-get install mariadb-server",

@@ -226,7 +226,11 @@ class Broker:
         The connections close by themselves; ``connections`` gets empty.
         """
         self.draining = True
-        leaving = list(self.connections.values())
+        self.dismiss(list(self.connections.values()))
+
+    def dismiss(self, leaving: Iterable[Connection]) -> None:
+        """Take leave of some, as ``drain`` does of all."""
+        leaving = [connection for connection in leaving if connection.is_connected]
         for connection in leaving:
             connection.publish_will()
         for connection in leaving:
