@@ -101,11 +101,18 @@ class Writer:
 
     def _end(self, sids: Iterable[int]) -> None:
         sids = list(sids)
-        for sid in sids:
-            first, last = sid << SEQ_BITS, (sid + 1) << SEQ_BITS
-            self._release_rows("k >= ? AND k < ?", (first, last))
+        for part in _parts(sids):
+            # Of each session the keys are a range; many ranges are one statement.
+            ended = f"(VALUES {_marks(len(part), '(?)')}) AS ended"
+            self._release_rows(
+                f"k IN (SELECT k FROM {ended} CROSS JOIN queue WHERE "
+                f"k >= column1 << {SEQ_BITS} AND k < (column1 + 1) << {SEQ_BITS})",
+                part,
+            )
             self._execute(
-                "DELETE FROM incoming WHERE k >= ? AND k < ?", (sid << 16, (sid + 1) << 16)
+                f"DELETE FROM incoming WHERE k IN (SELECT k FROM {ended} CROSS JOIN incoming "
+                "WHERE k >= column1 << 16 AND k < (column1 + 1) << 16)",
+                part,
             )
         self._delete("subscription", "sid", sids)
         self._delete("session", "sid", sids)
