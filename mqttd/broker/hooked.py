@@ -70,6 +70,15 @@ def _decided(answer: Any, connection: Connection, packet: Publish) -> Deferred[N
         receiving.refuse(connection, sent, reason)
         return None
     topic = connection.mount_point + sent.topic
+    durability = connection.broker.durability
+    if (
+        sent.qos
+        and durability is not None
+        and durability.problem
+        and durability.concerns(connection, topic, sent.qos, sent.retain)
+    ):
+        # When it can be kept again, the hooks are asked again.
+        return receiving.not_kept(connection, packet, durability)
     allowed = connection.guard.allowed(PUBLISH, topic, sent.qos, sent.retain)
     if isinstance(allowed, Deferred):
         return connection.contain(allowed.addCallback(_judged, connection, sent, answer))
@@ -90,6 +99,8 @@ def _judged(allowed: bool, connection: Connection, sent: Publish, answer: Any) -
 
 def _divert(connection: Connection, sent: Publish, divert: Divert) -> None:
     message = receiving.message_of(connection, sent, connection.mount_point + sent.topic)
+    if connection.broker.durability is not None:
+        connection.broker.durability.begin()
     reason = connection.broker.hooks.divert(divert, message)
     if reason >= 0x80:
         _refuse(connection, sent, FAILED if reason == FAILED.reason else Refuse(reason))

@@ -72,7 +72,7 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
         and durability.problem
         and durability.concerns(connection, topic, packet.qos, packet.retain)
     ):
-        return _not_kept(connection, packet, durability)
+        return not_kept(connection, packet, durability)
     allowed = connection.guard.allowed(PUBLISH, topic, packet.qos, packet.retain)
     if allowed is True:
         route(connection, packet, topic)
@@ -84,7 +84,7 @@ def publish(connection: Connection, packet: Publish) -> Deferred[None] | None:
     return None
 
 
-def _not_kept(
+def not_kept(
     connection: Connection, packet: Publish, durability: Durability
 ) -> Deferred[None] | None:
     """The message must be kept, and nothing can be at present."""
