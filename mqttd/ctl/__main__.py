@@ -24,6 +24,7 @@ GROUPS = (
     "listeners",
     "config",
     "access",
+    "passwd",
     "bans",
     "store",
     "tokens",

@@ -1,0 +1,104 @@
+"""Changes password files: all at once or not at all, and nothing else in them.
+
+``mqttctl passwd`` calls it. A daemon that reads the file meanwhile finds the
+old one or the new one whole; what two people change at once is both there.
+Comments and the order of lines stay.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from mqttd.access.password_file import BadFile, read_passwords
+
+#: The owner reads and writes; a daemon of another user needs a group of its own.
+MODE = 0o600
+
+
+def check_user(user: str) -> None:
+    """:raise ValueError: for a user name that no line can hold."""
+    if not user or user.startswith("#") or ":" in user or not user.isprintable():
+        raise ValueError(
+            f"{user!r} can not be a user here: not empty, no colon, no control characters, no # "
+            "at the beginning"
+        )
+
+
+def create(path: str, hashes: Mapping[str, str], *, replace: bool = False) -> None:
+    """Write a new file with these users.
+
+    :raise BadFile: when there is one already and *replace* is False.
+    """
+    if not replace and os.path.lexists(path):
+        raise BadFile(f"{path}: exists already; use add, or --force to write it anew")
+    _write(Path(path), [f"{user}:{encoded}" for user, encoded in hashes.items()], None)
+
+
+def change(path: str, hashes: Mapping[str, str | None]) -> frozenset[str]:
+    """Set the hash of each user, or take the user out (None); who was there before.
+
+    :raise BadFile: when the file is not right as it is.
+    """
+    with _locked(path):
+        before = read_passwords(path, may_be_empty=True)
+        left = dict(hashes)
+        lines = []
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            user = line.partition(":")[0]
+            if line.startswith("#") or user not in before or user not in hashes:
+                lines.append(line)
+            elif (encoded := left.pop(user)) is not None:
+                lines.append(f"{user}:{encoded}")
+        lines += [f"{user}:{encoded}" for user, encoded in left.items() if encoded is not None]
+        _write(Path(path), lines, os.stat(path))
+    return frozenset(before) & hashes.keys()
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold the file, and make sure that it is the one that has the name now."""
+    while True:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _write(path: Path, lines: list[str], like: os.stat_result | None) -> None:
+    """Put *lines* into a new file and give it the name, with owner and mode of *like*."""
+    text = "".join(f"{line}\n" for line in lines)
+    target = path.resolve()
+    try:
+        with NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as new:
+            try:
+                _resemble(new.fileno(), like)
+                new.write(text)
+                new.flush()
+                os.fsync(new.fileno())
+                os.replace(new.name, target)
+            except BaseException:
+                os.unlink(new.name)
+                raise
+    except OSError as error:
+        raise BadFile(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _resemble(handle: int, like: os.stat_result | None) -> None:
+    if like is None:
+        os.fchmod(handle, MODE)
+        return
+    if (like.st_uid, like.st_gid) != (os.getuid(), os.getgid()):
+        os.fchown(handle, like.st_uid, like.st_gid)
+    os.fchmod(handle, like.st_mode & 0o777)
