@@ -169,6 +169,8 @@ class Revoked:
     changed: frozenset[str] = frozenset()
     #: All that came by this authenticator must log in again.
     everyone: bool = False
+    #: What was read differs from what was there before, be it by a user more.
+    different: bool = False
 
 
 class IAuthenticator(Interface):

@@ -499,8 +499,8 @@ class MQTTBroker(Service):
         methods = (*self._methods, *self.authentication.methods)
         self.broker.methods = {method.name: method for method in methods}
         for source, revoked in changed.revoked.items():
-            ended = self.broker.revoke(source, revoked)
-            log.info("{ended} connections by {source} were revoked", ended=ended, source=source)
+            if ended := self.broker.revoke(source, revoked):
+                log.info("{ended} connections by {source} were revoked", ended=ended, source=source)
 
     def _change_listeners(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Open, change and close listeners; what was done, and what went wrong."""

@@ -133,8 +133,9 @@ class Authentication:
             new.append(each)
         errors, revoked = self._reread([each for each in wanted if each not in new])
         gone = [each for each in self._made if each not in wanted]
+        read = tuple(f"authentication {title}" for title in revoked)
         names = self._exchange(wanted, new, gone, revoked)
-        return Changed(names, errors=errors, revoked=revoked)
+        return Changed((*names, *read), errors=errors, revoked=revoked)
 
     def _reread(
         self, staying: list[AuthenticatorSettings]

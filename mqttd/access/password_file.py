@@ -98,12 +98,13 @@ class Users:
         settings = self._settings
         passwords = read_passwords(settings.path)
         groups = read_groups(settings.groups_file) if settings.groups_file else {}
+        different = (passwords, groups) != (self.passwords, self._groups)
         before, self.passwords, self._groups = self.passwords, passwords, groups
         removed = before.keys() - passwords.keys()
         changed = {
             user for user in passwords if before.get(user, passwords[user]) != passwords[user]
         }
-        return Revoked(frozenset(removed), frozenset(changed))
+        return Revoked(frozenset(removed), frozenset(changed), different=different)
 
     def avatar(self, user: str) -> Avatar:
         groups = self._groups.get(user)

@@ -115,7 +115,7 @@ def test_a_reload_tells_who_is_gone_and_who_has_changed(path: Path) -> None:
     found = users(path)
     assert found.reload() == Revoked()
     path.write_text(f"ann:{make_hash(b'new', 'pbkdf2')}\neve:{ANN}\n")
-    assert found.reload() == Revoked(frozenset({"bob"}), frozenset({"ann"}))
+    assert found.reload() == Revoked(frozenset({"bob"}), frozenset({"ann"}), different=True)
     assert now(found.authenticate(login("bob", b"secret"))) is NOT_MINE
     assert now(found.authenticate(login("eve", b"secret"))).principal == "eve"
     with pytest.raises(UnauthorizedLogin):
