@@ -376,7 +376,7 @@ class MQTTBroker(Service):
         self.admin.stop()
         await self.broker.close()
         self.broker.stop()
-        self.authentication.stop()
+        await self.authentication.stop()
         self.admission.stop()
         if self.access is not None:
             self.access.stop()

@@ -481,13 +481,13 @@ def _are_authenticators(value: Any) -> bool:
 
 @frozen
 class PasswordHashing:
-    """The threads in which passwords are compared with their hashes."""
+    """The processes in which passwords are compared with their hashes."""
 
     #: Hashes computed at once; 0 means one less than the machine has processors.
-    threads: int = count(0, 0, 64)
-    #: How much the threads stand back behind the reactor: from 0 to 19, as nice(1).
+    processes: int = count(0, 0, 64)
+    #: How much they stand back behind the broker: from 0 to 19, as nice(1).
     niceness: int = count(10, 0, 19)
-    #: Logins that wait for a thread; more are refused as "busy".
+    #: Logins that wait for one of them; more are refused as "busy".
     maximum_waiting: int = count(1000, 1)
     #: Of these, from one address, so that one cannot take the place of all.
     maximum_waiting_per_address: int = count(50, 1)

@@ -1,7 +1,7 @@
 """All of authentication: made of the settings, started, reloaded, stopped.
 
 ``service.py`` owns one. It makes the chain and the portal that the broker asks,
-the threads for hashing and the methods of enhanced authentication. A reload
+the processes for hashing and the methods of enhanced authentication. A reload
 that fails in any part leaves that part as it was, and says so.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, cast
 from attrs import field, frozen
 from twisted.cred.portal import Portal
 from twisted.cred.strcred import makeChecker
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from mqttd.access.chain import Chain, CredCheckers
@@ -108,14 +109,14 @@ class Authentication:
         for authenticator in self.chain:
             authenticator.start()
 
-    def stop(self) -> None:
-        """After the last one; a thread that computes is waited for."""
+    def stop(self) -> Deferred[Any]:
+        """After the last one; fires when the processes for hashing are gone."""
         if not self._running:
-            return
+            return succeed(None)
         self._running = False
         for authenticator in self.chain:
             authenticator.stop()
-        self._pool.stop()
+        return self._pool.stop()
 
     def reload(self, settings: tuple[AuthenticatorSettings, ...]) -> Changed:
         """Take *settings* over, and read the files of those that stay anew."""
