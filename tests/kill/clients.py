@@ -116,6 +116,8 @@ class Publisher(Client):
         self.acknowledged: list[Message] = []
         #: Packet id -> the message; None when PUBREC has come.
         self._open: dict[int, Publish | None] = {}
+        #: Packet ids that it uses; few are soon used again.
+        self.ids = 65_535
         self._last_id = 0
         self.is_stopped = False
 
@@ -131,7 +133,7 @@ class Publisher(Client):
     def fill(self) -> None:
         fresh: list[Packet] = []
         while len(self._open) < self.window and not self.is_stopped:
-            self._last_id = self._last_id % 65_535 + 1
+            self._last_id = self._last_id % self.ids + 1
             if self._last_id in self._open:
                 continue
             self.sent += 1
@@ -140,6 +142,11 @@ class Publisher(Client):
             self._open[self._last_id] = packet
             fresh.append(packet)
         self.send(*fresh)
+
+    @property
+    def open(self) -> int:
+        """Messages that are not done."""
+        return len(self._open)
 
     @property
     def is_done(self) -> bool:
