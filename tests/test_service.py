@@ -251,6 +251,49 @@ class OnSockets(TestCase):
         assert result.changed == ()
         await self.connect(self.first)
 
+    async def test_what_was_acknowledged_is_there_after_a_restart(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        settings = self.settings(self.first, data_directory=folder.name)
+        service = self.start(settings)
+        kept = CONNECT_311.replace(b"\x04\x02\x00\x3c", b"\x04\x00\x00\x3c")
+        stream = await self.connect(self.first, kept)
+        stream.sendall(bytes.fromhex("82 06 0001 0001 74 01"))
+        assert (await threads.deferToThread(receive, stream, b"\0\x01\x01")) != b""
+        # Sent and not acknowledged when the broker stops.
+        service.broker.publish("t", b"owed", 1, retain=True)
+        await service.stopService()
+        service.startService()
+        session = service.broker.sessions.get("a")
+        assert session is not None
+        assert list(session.subscriptions) == ["t"]
+        assert service.broker.retained.get("t") is not None
+        stream = await self.connect(self.first, kept)
+        assert b"owed" in await threads.deferToThread(receive, stream, b"owed")
+
+    async def test_a_store_that_cannot_be_used_ends_the_start(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        file = Path(folder.name, "file")
+        file.touch()
+        service = MQTTBroker(reactor, self.settings(self.first, data_directory=str(file)))
+        service.privilegedStartService()
+        with pytest.raises(StartError, match=r"data directory .* cannot be used"):
+            service.startService()
+        await service.stopService()
+        await deferLater(reactor, 0)
+        self.refused(self.first)
+
+    async def test_two_brokers_do_not_share_a_store(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.start(self.settings(self.first, data_directory=folder.name))
+        other = MQTTBroker(reactor, self.settings(self.second, data_directory=folder.name))
+        with pytest.raises(StartError, match="is in use by process"):
+            other.startService()
+        self.refused(self.second)
+        await self.connect(self.first)
+
     async def test_settings_that_are_wrong_change_nothing(self) -> None:
         def wrong() -> BrokerSettings:
             return parse_settings("[protocol]\nmaximum_qos = 9", "mqttd.toml")

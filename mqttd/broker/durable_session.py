@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mqttd.broker.delivery import Delivery
+from mqttd.broker.handover import hand_over
 from mqttd.broker.owed import GONE, OWED, SAFE, WRITTEN, DurableDelivery, Run, Source
 from mqttd.broker.paging import PagedQueue
 from mqttd.broker.queue import OVERHEAD, MessageQueue
@@ -44,6 +45,7 @@ class DurableSession(Session):
     delivery_class = DurableDelivery
 
     __slots__ = (
+        "_is_handed_over",
         "_owed",
         "_runs",
         "_warming",
@@ -77,6 +79,8 @@ class DurableSession(Session):
         self.stored_at = durability.store.time()
         self.ended_at: float | None = None
         self.has_ended = False
+        #: It ended, and others get what it has on disk.
+        self._is_handed_over = False
         #: The last ``seq`` and ``order`` given out; see ``StoredRow``.
         self.last_seq = 0
         self.last_order = 0
@@ -200,7 +204,7 @@ class DurableSession(Session):
                 committed(receipt.settle)
 
     def owes_no_more(self, delivery: DurableDelivery) -> None:
-        """*delivery* is written, or need not be."""
+        """*delivery* is written as it is, or need not be."""
         if self._owed is not None:
             self._owed.pop(delivery.seq, None)
             self._owed = self._owed or None
@@ -214,11 +218,12 @@ class DurableSession(Session):
         """*delivery* is done, or will not happen: nothing need be kept of it."""
         assert isinstance(delivery, DurableDelivery)
         kept, delivery.kept = delivery.kept, GONE
-        if kept in (WRITTEN, SAFE) and not self.has_ended:
+        if kept in (WRITTEN, SAFE) and (self._is_handed_over or not self.has_ended):
             self.durability.delete_rows(self.sid, (delivery.seq,))
         receipt, delivery.receipt = delivery.receipt, None
-        if receipt is not None:
+        if self._owed is not None:
             self.owes_no_more(delivery)
+        if receipt is not None:
             receipt.settle()
 
     def _take(self, delivery: DurableDelivery) -> None:
@@ -235,10 +240,14 @@ class DurableSession(Session):
             return
         receipt = delivery.receipt = durability.open()
         receipt.pending += 1
+        self._owe(delivery)
+
+    def _owe(self, delivery: DurableDelivery) -> None:
+        """*delivery*, or the packet id that it now has, will be written soon."""
         if self._owed is None:
             self._owed = {}
         self._owed[delivery.seq] = delivery
-        durability.owe(delivery)
+        self.durability.owe(delivery)
 
     def reopen_row(self, row: StoredRow) -> DurableDelivery | None:
         """The delivery of a row that was read; None, and the row is deleted, when
@@ -319,7 +328,7 @@ class DurableSession(Session):
         delivery.order = self.last_order
         if delivery.qos == 1:
             if delivery.kept != OWED:
-                self.durability.owe(delivery)  # its packet id, if it is not done by then
+                self._owe(delivery)
             self._write(delivery, consumer, packet_id, False)
             return
         if delivery.kept == OWED:
@@ -504,20 +513,33 @@ class DurableSession(Session):
         self.save()
 
     def drain(self) -> Iterator[tuple[int, Delivery]]:
-        queue = self.queue
-        unread = self.cold
-        if isinstance(queue, PagedQueue):
-            unread += queue.tail
-        if unread:
+        if not self._is_handed_over:
             # Never read: counted, and deleted with the session.
-            self.dropped += unread
-            self.broker.metrics.dropped["session-ended"] += unread
+            self.dropped += self._unread
+            self.broker.metrics.dropped["session-ended"] += self._unread
         yield from super().drain()
 
     def end(self) -> None:
         """It is over, and all that was its own with it."""
+        self._is_handed_over = bool(self._unread) and any(
+            subscription.group is not None for subscription in self.subscriptions.values()
+        )
+        if self._is_handed_over:
+            self.expiry = 0  # a start that finds it goes on
+            self.will = None
+            self.save()
         self.has_ended = True
-        self.durability.delete_session(self.sid)
+        if self._is_handed_over:
+            # When those that are in memory have gone, row by row.
+            self.broker.clock.callLater(0, hand_over, self.broker, self.durability, self.sid)
+        else:
+            self.durability.delete_session(self.sid)
+
+    @property
+    def _unread(self) -> int:
+        """Messages that are in the store only."""
+        queue = self.queue
+        return self.cold + (queue.tail if isinstance(queue, PagedQueue) else 0)
 
 
 def _state(delivery: DurableDelivery) -> int:

@@ -61,8 +61,7 @@ class DurableDelivery(Delivery):
         elif self.packet_id:
             session.note_state(self)
         receipt, self.receipt = self.receipt, None
-        if receipt is not None:
-            session.owes_no_more(self)
+        session.owes_no_more(self)
         return receipt
 
 

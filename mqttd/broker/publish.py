@@ -90,7 +90,7 @@ class PublishService:
         member.session.deliver(message, member)  # [MQTT-4.8.2-4]
         return True
 
-    def redistribute(self, delivery: Delivery, session: Session) -> None:
+    def redistribute(self, delivery: Delivery, session: Session | None) -> None:
         """*session* ended with *delivery* undone: give it to another member.
 
         Only a shared subscription has others; a QoS 2 message that was sent
@@ -105,7 +105,8 @@ class PublishService:
             self._broker.metrics.dropped["session-ended"] += 1
         if durability is not None:
             durability.receipt = routed
-        session.gone(delivery)
+        if session is not None:
+            session.gone(delivery)
 
     # --- pause-publishers -----------------------------------------------------
 

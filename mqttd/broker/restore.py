@@ -16,6 +16,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from mqttd.broker.durable_session import DurableSession
+from mqttd.broker.handover import hand_over
 from mqttd.broker.message import NOT_CACHED
 from mqttd.broker.session import Session
 from mqttd.broker.subscription import Subscription
@@ -61,7 +62,9 @@ class Restorer:
     _wills: list[Session] = field(factory=list)
     #: Sessions whose connection ended with the last broker.
     _unsaved: list[DurableSession] = field(factory=list)
+    #: Sessions that have ended, without and with messages for others.
     _sids: list[int] = field(factory=list)
+    _handed_over: list[int] = field(factory=list)
     _messages: int = 0
 
     def take_sessions(self, contents: StoreContents) -> None:
@@ -76,6 +79,7 @@ class Restorer:
             stored = restored.session
             if stored.expiry == 0:
                 self._take_will(stored)
+                self._take_ended(restored)
                 continue
             settings = known.get(stored.listener, broker.settings.session)
             self._take_session(restored, settings, now)
@@ -124,8 +128,7 @@ class Restorer:
             self._wills.append(session)
 
     def _take_will(self, stored: StoredSession) -> None:
-        """A will whose session ended with its connection; what else is kept of it goes."""
-        self._sids.append(stored.sid)
+        """A will whose session ended with its connection."""
         if stored.will is None:
             return
         session = Session(
@@ -137,6 +140,14 @@ class Restorer:
             _damaged(stored.client_id, error)
         else:
             self._wills.append(session)
+
+    def _take_ended(self, restored: RestoredSession) -> None:
+        """What else is kept of a session that has ended goes."""
+        sid = restored.session.sid
+        if restored.rows:
+            self._handed_over.append(sid)
+        else:
+            self._sids.append(sid)
 
     def take_retained(self, contents: StoreContents) -> None:
         """Put every retained message in its place."""
@@ -161,6 +172,8 @@ class Restorer:
             broker.wills.fire(session)
         for sid in self._sids:
             self._durability.delete_session(sid)
+        for sid in self._handed_over:
+            hand_over(broker, self._durability, sid)
         for lapsed in self._lapsed:
             broker.metrics.sessions_expired += 1
             broker.sessions.end(lapsed)

@@ -241,6 +241,14 @@ class Router:
             group = subscription.group
             self._invalidate(subscription.topic_filter if group is None else group.inner_filter)
 
+    def group(self, topic_filter: str) -> SharedGroup | None:
+        """The group of a shared subscription to *topic_filter*, $share/ and all."""
+        name, inner = split_shared(topic_filter)
+        route = self._route(inner)
+        if name is None or not isinstance(route, _Subscribers):
+            return None
+        return route.groups.get(name)
+
     def session_online(self, session: Subscriber, online: bool) -> None:
         """The client of *session* has come or gone.
 

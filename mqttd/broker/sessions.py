@@ -151,9 +151,9 @@ class SessionRegistry:
         if session.expiry_timer is not None:
             session.expiry_timer.cancel()
         broker.router.remove_session(session)
-        session.subscriptions.clear()  # [MQTT311-3.1.2-7] retained messages stay
         if session.durable:
             session.end()
+        session.subscriptions.clear()  # [MQTT311-3.1.2-7] retained messages stay
         for packet_id, delivery in session.drain():
             if delivery.group is not None and not (packet_id and delivery.qos == 2):
                 broker.publisher.redistribute(

@@ -53,7 +53,7 @@ class World:
             Publisher("p2-5", MQTT5, 2, window=0),
         ]
         for publisher in self.publishers:
-            publisher.ids = 20
+            publisher.ids = 4
         source = Random(1)
         self.subscribers = [
             Subscriber("s4", MQTT311, 20, 0.0, source),
@@ -78,7 +78,7 @@ class World:
         match name:
             case "publish":
                 publisher = self.publishers[index % 4]
-                publisher.window = min(12, amount + publisher.open)
+                publisher.window = min(4, amount + publisher.open)
                 if publisher.connected.is_set():
                     publisher.fill()
                 publisher.window = 0

@@ -90,7 +90,7 @@ def test_shared_subscriptions_are_kept(kept: Kept) -> None:
     kept.crash()
     back = kept.connect("a", clean_start=True)
     back.expect_nothing()
-    assert kept.session("b").queued == 2
+    assert kept.session("b").queued == 4
 
 
 def test_a_clean_start_forgets(kept: Kept) -> None:
@@ -496,6 +496,56 @@ def test_a_session_that_ends_leaves_nothing(kept: Kept) -> None:
     assert not tables.rows
     assert not tables.messages
     assert kept.bare.broker.metrics.dropped["session-ended"] == 2 * HEAD
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_group_gets_what_an_ended_member_has_on_disk(kept: Kept, crash: bool) -> None:
+    for name, expiry in (("a", 100), ("b", 1000)):
+        client = kept.connect(name, session_expiry_interval=expiry)
+        client.subscribe("$share/g/t", qos=1)
+        client.subscribe("own", qos=1)
+        client.disconnect()
+    source = kept.bare.connect("source")
+    for number in range(6 * HEAD):
+        source.publish("t", b"%d" % number, 1)
+    source.publish("own", b"x", 1)
+    assert kept.session("a").queued == 3 * HEAD + 1
+    if crash:
+        kept.crash()
+    kept.bare.advance(101)
+    kept.commit()
+    assert "a" not in kept.bare.broker.sessions
+    assert kept.session("b").queued == 6 * HEAD + 1
+    assert kept.bare.broker.metrics.dropped == {"session-ended": 1}
+    kept.crash()
+    back = kept.connect("b", session_expiry_interval=1000)
+    received: list[int] = []
+    while messages := back.messages():
+        received += numbers([message for message in messages if message.topic == "t"])
+        back.acknowledge(*messages)
+        kept.bare.advance()
+    assert sorted(received) == list(range(6 * HEAD))
+    kept.commit()
+    assert len(kept.store.tables.sessions) == 1
+
+
+def test_a_crash_while_an_ended_member_is_handed_over_loses_nothing(kept: Kept) -> None:
+    for name, expiry in (("a", 100), ("b", 1000)):
+        client = kept.connect(name, session_expiry_interval=expiry)
+        client.subscribe("$share/g/t", qos=2)
+        client.disconnect()
+    source = kept.bare.connect("source")
+    for number in range(6 * HEAD):
+        source.publish("t", b"%d" % number, 2)
+    kept.by_hand()
+    kept.bare.advance(101)
+    kept.commit()
+    kept.commit()
+    kept.store.automatic = True
+    kept.crash()
+    kept.bare.advance()
+    assert "a" not in kept.bare.broker.sessions
+    assert kept.session("b").queued == 6 * HEAD
 
 
 def test_a_client_that_leaves_while_its_messages_are_read(kept: Kept) -> None:
