@@ -149,7 +149,7 @@ class AccessControl:
                 rest = sources[index + 1 :]
                 return answer.addCallback(self._looked_up, source, rest, request)
             if answer is not None:
-                return _checked(answer, source)
+                return self._checked(answer, source)
         return NOBODY
 
     def _failed(self, failure: Failure, source: IRuleSource) -> Decision:
@@ -167,14 +167,14 @@ class AccessControl:
     def _looked_up(
         self, answer: Any, source: IRuleSource, rest: Sequence[IRuleSource], request: AccessRequest
     ) -> Any:
-        return self._ask(rest, request) if answer is None else _checked(answer, source)
+        return self._ask(rest, request) if answer is None else self._checked(answer, source)
 
-
-def _checked(answer: Any, source: IRuleSource) -> Decision:
-    if isinstance(answer, Decision) and isinstance(answer.allowed, bool):
-        return answer
-    log.error("{source} gave no decision: refused", source=source.name)
-    return Decision(False, f"{source.name} gave no decision")
+    def _checked(self, answer: Any, source: IRuleSource) -> Decision:
+        if isinstance(answer, Decision) and isinstance(answer.allowed, bool):
+            return answer
+        if self._complaints.due(source.name) is not None:
+            log.error("{source} gave no decision, so the answer is no", source=source.name)
+        return Decision(False, f"{source.name} gave no decision")
 
 
 def _is_allowed(decision: Decision) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mqttd.access.patterns import covers, value_of
 from mqttd.access.rule_file import read_file
@@ -35,9 +35,10 @@ class Entry:
     topic: str
     #: What it grants; nothing: it denies everything.
     grants: frozenset[str]
+    levels: Sequence[str] = field(init=False, repr=False)
 
-    @property
-    def levels(self) -> Sequence[str]:
+    @levels.default
+    def _levels(self) -> Sequence[str]:
         return self.topic.split("/")
 
 
