@@ -28,6 +28,7 @@ GROUPS = (
     "bans",
     "store",
     "tokens",
+    "importing",
     "completion",
 )
 

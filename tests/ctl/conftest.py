@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from mqttd.ctl.__main__ import main
+from tests.end_to_end.conftest import start
+
+__all__ = ["start"]
 
 
 class Daemon(socketserver.UnixStreamServer):

@@ -1,0 +1,81 @@
+"""``mqttctl import``: a configuration of mosquitto's as one of ours, with a report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mqttd.config import ConfigError, check_listeners, parse_settings
+from mqttd.ctl.context import Context
+from mqttd.ctl.errors import Failed
+from mqttd.ctl.mosquitto_conf import Converted, convert
+from mqttd.ctl.output import Output
+from mqttd.ctl.parser import Subparsers, command
+
+HEAD = "# Made of {name} by mqttctl import. Check it: twistd mqttd --config FILE --check-config\n\n"
+
+
+def add_to(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers, "import", run, "write mqttd.toml from mosquitto.conf, and report the rest"
+    )
+    parser.add_argument("file", help="a mosquitto.conf")
+    parser.add_argument("-o", "--output", metavar="FILE", help="standard output without it")
+
+
+def run(context: Context) -> None:
+    given = context.arguments
+    try:
+        text = Path(given.file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise Failed(f"{given.file}: {reason}") from None
+    converted = convert(text.splitlines())
+    toml = HEAD.format(name=given.file) + converted.toml()
+    problems = check(toml, converted)
+    if context.out.as_json:
+        report = [{"line": r.line, "option": r.option, "text": r.text} for r in converted.report]
+        context.out.value({"toml": toml, "report": report, "problems": problems})
+        return
+    _write(context, toml)
+    _report(converted, problems)
+
+
+def check(toml: str, converted: Converted) -> list[str]:
+    """What is wrong with the result as a configuration; nothing, mostly."""
+    try:
+        settings = parse_settings(toml, "mqttd.toml")
+        check_listeners(settings.listeners, bool(converted.authentication))
+    except ConfigError as error:
+        return error.lines()
+    return []
+
+
+def _write(context: Context, toml: str) -> None:
+    output = context.arguments.output
+    if output is None:
+        context.out.stream.write(toml)
+        return
+    try:
+        with open(output, "x", encoding="utf-8") as file:
+            file.write(toml)
+    except FileExistsError:
+        raise Failed(f"{output} is there already: name another file") from None
+    except OSError as error:
+        raise Failed(f"{output}: {error.strerror}") from None
+
+
+def _report(converted: Converted, problems: list[str]) -> None:
+    out = Output(sys.stderr)
+    rows = [
+        {"line": remark.line or "-", "option": remark.option, "remark": remark.text}
+        for remark in converted.report
+    ]
+    if rows:
+        out.line("What has no counterpart, or needs a look:")
+        for row in rows:
+            out.line(f"  line {row['line']}: {row['option']}: {row['remark']}")
+    else:
+        out.line("Everything was taken over.")
+    for problem in problems:
+        out.line(f"Still to be mended: {problem}")
