@@ -21,6 +21,8 @@ from pathlib import Path
 from attrs import field, frozen, mutable
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Where ``bench.compiled`` puts a compiled copy.
+COMPILED = ROOT / "bench" / ".build" / "compiled"
 
 
 class NotInstalled(Exception):
@@ -78,6 +80,8 @@ class Broker:
     #: Only when asked for by name.
     named_only: bool = False
     version: tuple[str, ...] = ()
+    #: Where its Python code is.
+    root: Path = ROOT
 
 
 _MQTTD_TOML = """\
@@ -107,16 +111,64 @@ certificate = "{certificate}"
 """
 
 
-def _mqttd(*reactor: str) -> Command:
+#: As people run it: rules for publishing, subscribing and receiving, the HTTP API
+#: with its metrics, a hook on every connection.
+_MQTTD_FULL_TOML = """
+[http]
+endpoint = "tcp:{http_port}:interface=127.0.0.1"
+plain = true
+
+[[authorization]]
+type = "file"
+path = "acl.toml"
+
+[[plugin]]
+use = "auto-subscribe"
+subscriptions = [{{ filter = "command/%u", qos = 1 }}]
+"""
+
+_ACL_TOML = """
+[[rule]]
+allow = ["publish", "subscribe"]
+users = ["ann", "bob", "operator"]
+topics = ["plant/%u/#", "office/+/state"]
+
+[[rule]]
+deny = ["publish", "subscribe"]
+topics = ["secret/#", "+/+/secret/#"]
+
+[[rule]]
+allow = "subscribe"
+addresses = ["127.0.0.0/8"]
+topics = ["$SYS/#"]
+
+[[rule]]
+allow = ["publish", "subscribe"]
+addresses = ["127.0.0.0/8"]
+topics = ["#"]
+"""
+
+
+def _mqttd(*reactor: str, more: str = "") -> Command:
     """mqttd with what mosquitto is given: no limits of queues."""
 
     def command(start: Start) -> list[str]:
-        text = _MQTTD_TOML.format(port=start.port)
+        text = (more + _MQTTD_TOML).format(port=start.port, http_port=start.port + 20)
+        start.write("acl.toml", _ACL_TOML)
         if start.certificate:
             text += _MQTTD_TLS_TOML.format(tls_port=start.tls_port, certificate=start.certificate)
         path = start.write("mqttd.toml", text)
         twistd = start.places.program("twistd")
         return [twistd, "-n", "--pidfile=", *reactor, "mqttd", "--config", path]
+
+    return command
+
+
+def _compiled(*reactor: str) -> Command:
+    def command(start: Start) -> list[str]:
+        if not list(COMPILED.glob("*.so")):
+            raise NotInstalled("not compiled: python -m bench.compiled does it")
+        return _mqttd(*reactor)(start)
 
     return command
 
@@ -211,6 +263,9 @@ BROKERS = [
     Broker("mqttd", _mqttd(), tls=True, version=("twistd", "mqttd", "--version")),
     Broker("mqttd-lean", _mqttd("-r", "mqttd"), tls=True, named_only=True),
     Broker("mqttd-default", _mqttd_default, named_only=True),
+    Broker("mqttd-full", _mqttd(more=_MQTTD_FULL_TOML), tls=True, named_only=True),
+    Broker("mqttd-compiled", _compiled(), tls=True, named_only=True, root=COMPILED),
+    Broker("mqttd-compiled-lean", _compiled("-r", "mqttd"), named_only=True, root=COMPILED),
     Broker("mosquitto", _mosquitto(), tls=True, version=("mosquitto", "-h")),
     Broker("mosquitto-nodelay", _mosquitto("set_tcp_nodelay true"), tls=True, paced_only=True),
     Broker(
@@ -275,8 +330,8 @@ def make_certificate(folder: Path) -> Path:
     return path
 
 
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+def _environment(root: Path = ROOT) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "GOMAXPROCS": "1"}
 
 
@@ -310,7 +365,7 @@ def running(broker: Broker, start: Start, cpu: int | None) -> Iterator[int]:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=start.folder,
-            env=_environment(),
+            env=_environment(broker.root),
         )
     try:
         _wait_for(start.port, process, log, 20)
