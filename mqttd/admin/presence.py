@@ -57,9 +57,12 @@ class Presence:
             self._system.publish(*self._waiting.popleft())
 
     def _connected(self, connection: Connection) -> None:
+        topic = self._topic(connection, "connected")
+        if topic is None:
+            return
         self._note(
             connection,
-            "connected",
+            topic,
             ipaddress=connection.transport.peer.address,
             # What clean session meant: the session ends with the connection.
             clean_sess=connection.session.expiry == 0,
@@ -68,22 +71,28 @@ class Presence:
         )
 
     def _disconnected(self, connection: Connection, reason: str) -> None:
-        self._note(connection, "disconnected", reason=reason)
+        topic = self._topic(connection, "disconnected")
+        if topic is not None:
+            self._note(connection, topic, reason=reason)
 
-    def _note(self, connection: Connection, event: str, **fields: Any) -> None:
+    def _topic(self, connection: Connection, event: str) -> str | None:
+        """The event's topic; None when nobody listens.
+
+        To write what nobody reads took a tenth of a short connection.
+        """
         if not self._broker.settings.presence:
-            return
-        client_id = connection.client_id
-        topic = f"{self._system.prefix}clients/{level_of(client_id)}/{event}"
-        if not self._broker.router.may_lead(topic):
-            return  # to write what nobody reads took a tenth of a short connection
+            return None
+        topic = f"{self._system.prefix}clients/{level_of(connection.client_id)}/{event}"
+        return topic if self._broker.router.may_lead(topic) else None
+
+    def _note(self, connection: Connection, topic: str, **fields: Any) -> None:
         if len(self._waiting) >= MAXIMUM_WAITING:
             metrics = self._broker.metrics
             metrics.dropped["presence"] += 1
             metrics.system_dropped["presence"] += 1
             return
         everything = {
-            "clientid": client_id,
+            "clientid": connection.client_id,
             "username": connection.user_name,
             **fields,
             "ts": int(self._wall_clock()),
