@@ -21,10 +21,9 @@ from mqttd.access.backends import BackendError
 from mqttd.access.backends.database import Database
 from mqttd.access.backends.redis import Redis
 from mqttd.access.backends.template import values_of
-from mqttd.access.backends.web import WebClient
+from mqttd.access.backends.web import WebService
 from mqttd.access.listed import MOST_RULES, listed_rules
 from mqttd.access.rules import ACTIONS, RuleSet
-from mqttd.access.workload import Workload
 from mqttd.interfaces import AccessRequest, Decision, IRuleSource, Peer
 from mqttd.settings_access import RedisRulesSettings, SQLRulesSettings, WebRulesSettings
 
@@ -63,24 +62,14 @@ class WebRules:
     def __init__(self, settings: WebRulesSettings, reactor: Any) -> None:
         """:raise ValueError: for files that cannot be used, or a missing library."""
         self.name = settings.name or settings.url
-        self._settings = settings
-        self._client = WebClient(
-            reactor,
-            ca_file=settings.ca_file,
-            client_certificate=settings.client_certificate,
-            token_file=settings.token_file,
-            connections=settings.connections,
-            timeout=settings.timeout,
-            maximum_answer=settings.maximum_answer,
-        )
-        self._workload = Workload(reactor, settings.connections, settings.maximum_waiting)
+        self._service = WebService(settings, reactor)
 
     def start(self) -> None:
         """Connections are made when there is something to ask."""
 
     def stop(self) -> None:
         """Close idle connections."""
-        self._client.close()
+        self._service.client.close()
 
     def decide(self, request: AccessRequest) -> Deferred[Decision | None]:
         return Deferred.fromCoroutine(self._decide(request))
@@ -94,7 +83,7 @@ class WebRules:
             "qos": request.qos,
             "retain": request.retain,
         }
-        status, body = await self._workload.run(asker, lambda: self._ask(question))
+        status, body = await self._service.ask(asker, question)
         if status == 204:
             return Decision(True, self.name)
         if status == 200:
@@ -102,12 +91,6 @@ class WebRules:
         if 400 <= status < 500 and status not in (408, 429):
             return Decision(False, f"{self.name}: status {status}")
         raise BackendError(f"status {status}")
-
-    async def _ask(self, question: dict[str, Any]) -> tuple[int, bytes]:
-        if self._settings.body == "json":
-            return await self._client.request("POST", self._settings.url, json=question)
-        form = {name: _text(value) for name, value in question.items()}
-        return await self._client.request("POST", self._settings.url, data=form)
 
     def _read(self, body: bytes) -> Decision | None:
         text = body.strip()
@@ -122,12 +105,6 @@ class WebRules:
         if result not in ("allow", "deny"):
             raise BackendError("an answer whose result is not allow, deny or ignore")
         return Decision(result == "allow", self.name)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
 
 
 class _Lists:

@@ -17,8 +17,7 @@ from zope.interface import implementer
 
 from mqttd.access.backends import BackendError
 from mqttd.access.backends.template import values_of
-from mqttd.access.backends.web import WebClient
-from mqttd.access.workload import Workload
+from mqttd.access.backends.web import WebService
 from mqttd.identity import user_name
 from mqttd.interfaces import NOT_MINE, Avatar, IAuthenticator, Revoked
 from mqttd.settings import Identity
@@ -34,44 +33,27 @@ class WebLogin:
     ) -> None:
         """:raise ValueError: for files that cannot be used."""
         self.name = settings.title
-        self._settings = settings
         self._seconds = seconds
-        self._client = WebClient(
-            reactor,
-            ca_file=settings.ca_file,
-            client_certificate=settings.client_certificate,
-            token_file=settings.token_file,
-            connections=settings.connections,
-            timeout=settings.timeout,
-            maximum_answer=settings.maximum_answer,
-        )
-        self._workload = Workload(reactor, settings.connections, settings.maximum_waiting)
+        self._service = WebService(settings, reactor)
 
     def start(self) -> None:
         """Connections are made when there is something to ask."""
 
     def stop(self) -> None:
         """Close idle connections."""
-        self._client.close()
+        self._service.client.close()
 
     def reload(self) -> Revoked:
-        self._client.reload()
+        self._service.client.reload()
         return Revoked()
 
     async def authenticate(self, credentials: Any) -> Any:
-        status, body = await self._workload.run(credentials, lambda: self._ask(credentials))
+        status, body = await self._service.ask(credentials, _question(credentials))
         if status in (200, 204):
             return self._allowed(body, credentials)
         if 400 <= status < 500 and status not in (408, 429):
             raise UnauthorizedLogin("the web service says no")
         raise BackendError(f"status {status}")
-
-    async def _ask(self, credentials: Any) -> tuple[int, bytes]:
-        question = _question(credentials)
-        if self._settings.body == "json":
-            return await self._client.request("POST", self._settings.url, json=question)
-        form = {name: value or "" for name, value in question.items()}
-        return await self._client.request("POST", self._settings.url, data=form)
 
     def _allowed(self, body: bytes, credentials: Any) -> Any:
         answer = _parsed(body)

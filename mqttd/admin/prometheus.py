@@ -20,6 +20,9 @@ from prometheus_client.metrics_core import (
 )
 
 from mqttd import __version__
+from mqttd.access.admission import Admission
+from mqttd.access.authorizer import AccessControl
+from mqttd.access.bans import KINDS
 from mqttd.broker.metrics import Histogram
 from mqttd.wire.codes import PacketType
 
@@ -96,6 +99,7 @@ class _Collector:
             "listener",
             {listener.name: listener.connections for listener in daemon.listeners.values()},
         )
+        yield from _access(daemon.broker)
         metrics = daemon.broker.metrics
         yield _histogram(
             "event_loop_delay_seconds", "How late the event loop came back.", metrics.loop_delay
@@ -116,6 +120,18 @@ def _levels(gauges: Any) -> Iterator[Metric]:
     for name, (part, text) in _GAUGES.items():
         value = getattr(gauges, part)
         yield _gauge(name, text, getattr(value, "count", value))
+
+
+def _access(broker: Any) -> Iterator[Metric]:
+    """What access rules in shadow would have refused, and who is kept out."""
+    if isinstance(broker.authorizer, AccessControl):
+        total = broker.authorizer.reports.total
+        yield _counter("shadow_denials", "Decisions that rules in shadow would deny.", "", total)
+    if isinstance(broker.admission, Admission):
+        bans = dict.fromkeys(KINDS, 0)
+        for ban in broker.admission.bans:
+            bans[ban.kind] += 1
+        yield _by_label("bans", "Bans in force.", "kind", bans)
 
 
 def _alarms(daemon: Any) -> dict[str, int]:

@@ -78,7 +78,7 @@ class WebTests(TestCase):
         source = WebRules(WebRulesSettings(url=self.url, **more), reactor)
         source.start()
         # stop() does the same and does not wait.
-        self.addCleanup(source._client.close)
+        self.addCleanup(source._service.client.close)
         return source
 
     async def test_it_is_asked_who_does_what(self) -> None:

@@ -107,7 +107,7 @@ class WithService(TestCase):
         settings = WebLoginSettings(url=f"{scheme}://{host}:{port}/login?a=1", **more)
         login = WebLogin(settings, reactor, reactor.seconds)
         self.addCleanup(deferLater, reactor, 0.02, lambda: None)
-        self.addCleanup(lambda: login._client.close())
+        self.addCleanup(lambda: login._service.client.close())
         return login
 
     def ask(self, service: Any, user: str | None = "ann", password: Any = b"s") -> Deferred[Any]:

@@ -1,11 +1,12 @@
 """Asks web services, by treq: few requests at once, small answers, no detours.
 
-Used by the ``http`` authenticator and for JWKS. Redirects are not followed, no
+Used by the ``http`` authenticator and rule source, and for JWKS. Redirects are not followed, no
 proxy is used, and a certificate is checked always.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from OpenSSL.SSL import Error as SSLError
@@ -15,7 +16,9 @@ from zope.interface import implementer
 
 from mqttd.access.backends import BackendError, read_secret
 from mqttd.access.extras import need
+from mqttd.access.workload import Workload
 from mqttd.client_tls import ServerName, load_own, load_trust
+from mqttd.settings_authentication import WebLoginSettings
 
 
 class WebClient:
@@ -112,6 +115,45 @@ class WebClient:
 
         await self._treq.collect(response, collect)
         return response.code, bytes(body)
+
+
+class WebService:
+    """One address that is asked with a document or a form, by many at once."""
+
+    def __init__(self, settings: WebLoginSettings, reactor: Any) -> None:
+        """:raise ValueError: for files that cannot be used, or a missing library."""
+        self._url = settings.url
+        self._as_json = settings.body == "json"
+        self.client = WebClient(
+            reactor,
+            ca_file=settings.ca_file,
+            client_certificate=settings.client_certificate,
+            token_file=settings.token_file,
+            connections=settings.connections,
+            timeout=settings.timeout,
+            maximum_answer=settings.maximum_answer,
+        )
+        self._workload = Workload(reactor, settings.connections, settings.maximum_waiting)
+
+    async def ask(self, credentials: Any, question: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body of the answer to *question*, which is about *credentials*.
+
+        :raise LoginRefused: when there is none, or no place to wait for it.
+        """
+        if self._as_json:
+            content: dict[str, Any] = {"json": question}
+        else:
+            content = {"data": {name: _as_text(value) for name, value in question.items()}}
+        work = partial(self.client.request, "POST", self._url, **content)
+        answer: tuple[int, bytes] = await self._workload.run(credentials, work)
+        return answer
+
+
+def _as_text(value: Any) -> str:
+    """A value as a form has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _reason(error: Exception) -> str:

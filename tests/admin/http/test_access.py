@@ -13,6 +13,7 @@ from mqttd.access.bans import BanList
 from mqttd.access.build import FileSource
 from mqttd.access.rule_file import parse_rules
 from mqttd.admin.http import Role
+from mqttd.admin.prometheus import Prometheus
 from mqttd.settings_access import AbuseSettings
 from mqttd.wire.packets import Disconnect
 from tests.admin.http.harness import Web
@@ -107,6 +108,14 @@ def test_who_may_look_may_not_ban(ruled: Web) -> None:
     ruled.role = Role.VIEWER
     assert ruled.ask("POST", "/bans", {"kind": "user", "value": "u"}).status == 403
     assert ruled.ask("POST", "/explain", {"action": "publish", "topic": "a"}).status == 200
+
+
+def test_prometheus_counts_shadows_and_bans(ruled: Web) -> None:
+    ruled.connect("c").publish("a/b", b"x", 0)
+    ruled.ask("POST", "/bans", {"kind": "user", "value": "u"})
+    lines = Prometheus(ruled.daemon).text().decode().splitlines()
+    assert "mqttd_shadow_denials_total 1.0" in lines
+    assert 'mqttd_bans{kind="user"} 1.0' in lines
 
 
 def test_a_broker_without_admission_has_no_bans(web: Web) -> None:
