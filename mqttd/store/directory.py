@@ -28,6 +28,24 @@ def default_directory(environment: Mapping[str, str] | None = None) -> str:
     return given or user_state_dir("mqttd", appauthor=False)
 
 
+def open_file(path: Path, flags: int) -> int:
+    """A descriptor of *path*, mode 0600 if it is made.
+
+    It belongs to whom its directory belongs: root works for a daemon that is not
+    root. A symbolic link is refused, since that daemon could lead root elsewhere.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    if os.getuid() == 0:
+        status = path.parent.stat()
+        os.fchown(file, status.st_uid, status.st_gid)
+    return file
+
+
+def create_file(path: Path) -> None:
+    """Make the empty file *path*, which is not there."""
+    os.close(open_file(path, os.O_CREAT | os.O_EXCL))
+
+
 class DirectoryLock:
     """Keeps other processes off a data directory, from ``take`` to ``release``.
 
@@ -45,7 +63,7 @@ class DirectoryLock:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = open_file(self._directory / LOCK, os.O_CREAT)
         except OSError as error:
             raise StoreError(
                 f"the data directory {str(self._directory)!r} cannot be used: {error.strerror}; "

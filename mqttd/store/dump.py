@@ -20,7 +20,7 @@ from typing import Any
 
 from mqttd.interfaces import StoreError
 from mqttd.store.directory import DirectoryLock
-from mqttd.store.operations import clocks_of, find_database, own, reading
+from mqttd.store.operations import clocks_of, find_database, reading
 from mqttd.store.records import (
     SEQ_BITS,
     StoredMessage,
@@ -189,7 +189,6 @@ def load(lines: Iterable[str], directory: str | Path) -> dict[str, int]:
             connection.execute("BEGIN IMMEDIATE")
             counts = _Loader(connection).load(lines)
             connection.execute("COMMIT")
-        own(directory, directory / DATABASE)
         return counts
     except sqlite3.Error as error:
         raise StoreError(explain(error, directory / DATABASE)) from error

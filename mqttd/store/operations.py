@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import define, field
 
 from mqttd.interfaces import StoreError
-from mqttd.store.directory import DirectoryLock
+from mqttd.store.directory import DirectoryLock, create_file
 from mqttd.store.records import SEQ_BITS, decode_message, decode_will
 from mqttd.store.schema import (
     DATABASE,
@@ -117,7 +117,7 @@ def backup(directory: str | Path, target: str | Path) -> int:
     part.unlink(missing_ok=True)
     try:
         # SQLite takes the mode from the file that it finds.
-        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with closing(open_to_read(source)) as connection:
             check_identity(connection, source)
             connection.execute("VACUUM INTO ?", (str(part),))
@@ -144,8 +144,9 @@ def restore(source: str | Path, directory: str | Path) -> list[Path]:
     lock.take()
     try:
         part = directory / (DATABASE + ".part")
+        part.unlink(missing_ok=True)
+        create_file(part)
         shutil.copyfile(source, part)
-        part.chmod(0o600)
         with closing(sqlite3.connect(part, isolation_level=None)) as connection:
             check_identity(connection, source)
             if problems := _integrity(connection):
@@ -155,7 +156,6 @@ def restore(source: str | Path, directory: str | Path) -> list[Path]:
         sync(part)
         moved = _set_aside(directory)
         part.rename(directory / DATABASE)
-        own(directory, directory / DATABASE)
         sync(directory)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"nothing was restored: {explain(error, source)}") from error
@@ -177,13 +177,6 @@ def _set_aside(directory: Path) -> list[Path]:
             moved.append(aside)
     (directory / (DATABASE + "-shm")).unlink(missing_ok=True)
     return moved
-
-
-def own(directory: Path, path: Path) -> None:
-    """Give *path* to whom its directory belongs, if we may: root works for a daemon."""
-    if os.getuid() == 0:
-        status = directory.stat()
-        os.chown(path, status.st_uid, status.st_gid)
 
 
 # --- check ------------------------------------------------------------------------

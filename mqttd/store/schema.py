@@ -23,6 +23,7 @@ from attrs import evolve, field, frozen
 
 from mqttd.interfaces import StoreError
 from mqttd.settings import Durability
+from mqttd.store.directory import create_file
 
 Connection = sqlite3.Connection
 
@@ -100,7 +101,7 @@ def open_store(directory: str | Path, durability: Durability = Durability.FULL) 
         _judge_files(path)
         if not path.exists():
             # SQLite gives the files beside it the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            create_file(path)
             sync(path.parent)
         connection = _connect(path)
         try:

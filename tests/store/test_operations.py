@@ -149,6 +149,20 @@ def test_no_damaged_backup_is_restored(full: Keeper, tmp_path: Path, capsys: Any
     assert not list(full.folder.glob("*.part"))
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can work for another user")
+def test_what_root_does_is_the_daemon_s(full: Keeper, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    assert ctl("backup", file, "--data-dir", full.folder) == 0
+    for folder in (full.folder, tmp_path / "empty"):
+        folder.mkdir(exist_ok=True)
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, 65534, 65534)
+        assert ctl("restore", file, "--data-dir", folder) == 0
+        assert ctl("check", "--data-dir", folder) == 0
+        assert ctl("import", os.devnull, "--data-dir", folder) == 0
+        assert {path.stat().st_uid for path in folder.iterdir()} == {65534}
+
+
 # --- check --------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ import pytest
 from mqttd.interfaces import StoredRow, StoreError
 from mqttd.settings import Durability, StoreSettings
 from mqttd.store import schema
+from mqttd.store.directory import LOCK
 from mqttd.store.records import row_state, seq_of
 from mqttd.store.sqlite import HEARTBEAT, SQLiteStore
 from mqttd.testing.store_suite import StoreReactor
@@ -67,6 +68,16 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be used: .*--data-dir"):
         SQLiteStore(StoreReactor(), tmp_path / "file" / "data").start()
+
+
+@pytest.mark.parametrize("name", [LOCK, schema.DATABASE])
+def test_no_link_leads_elsewhere(keeper: Keeper, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "precious"
+    keeper.folder.mkdir()
+    (keeper.folder / name).symlink_to(target)
+    with pytest.raises(StoreError):
+        keeper.open()
+    assert not target.exists()
 
 
 # --- what is on disk --------------------------------------------------------------
