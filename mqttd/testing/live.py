@@ -190,6 +190,7 @@ class LiveBroker:
 
     def wait_for(self, *arguments: Any, **more: Any) -> Recorded:
         """``recorder.wait_for``."""
+        __tracebackhide__ = True
         return self.recorder.wait_for(*arguments, **more)
 
     def publish(

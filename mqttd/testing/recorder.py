@@ -91,6 +91,7 @@ class Recorder:
         :param timeout: seconds after which it is an ``AssertionError``.
         :param where: what else must be true of it.
         """
+        __tracebackhide__ = True  # pytest shows the test, and not this
         wanted = _wanted(topic_filter, payload, fields, where)
         while True:
             with self.changed:
@@ -108,6 +109,7 @@ class Recorder:
         self, topic_filter: str = "#", payload: bytes | None = None, **fields: Any
     ) -> None:
         """Fail if there is such a message that no ``wait_for`` has returned."""
+        __tracebackhide__ = True
         found = [
             message
             for index, message in enumerate(self.messages)
