@@ -142,8 +142,7 @@ class MQTTBroker(Service):
         self._reload = reload
         self._control_socket = control_socket
         self._supervisor = supervisor or Supervisor({})
-        self._sign_of_life = LoopingCall(self._supervisor.alive)
-        self._sign_of_life.clock = reactor
+        self._sign_of_life: LoopingCall | None = None
         self._store = store or (lambda: make_store(reactor, settings))
         #: Fires when the store of a broker that could not start is closed.
         self._closing: Deferred[None] = succeed(None)
@@ -229,7 +228,10 @@ class MQTTBroker(Service):
             "mqttd {version} serves {where}", version=__version__, where=", ".join(self.listeners)
         )
         self._supervisor.ready(self._status())
-        if self._supervisor.interval and not self._sign_of_life.running:
+        if self._supervisor.interval and self._sign_of_life is None:
+            # Only now: to make one imports, and so installs, the global reactor.
+            self._sign_of_life = LoopingCall(self._supervisor.alive)
+            self._sign_of_life.clock = self.reactor
             self._sign_of_life.start(self._supervisor.interval)
 
     def _bind(self) -> None:
@@ -370,8 +372,9 @@ class MQTTBroker(Service):
                 listener.abort()
             await deferLater(self.reactor, 0)
         await self.control.stop()
-        if self._sign_of_life.running:
+        if self._sign_of_life is not None:
             self._sign_of_life.stop()
+            self._sign_of_life = None
         await self._stop_plugins(max(DRAIN_TICK, deadline - self.broker.seconds()))
         self.admin.stop()
         await self.broker.close()

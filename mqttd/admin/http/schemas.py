@@ -31,13 +31,25 @@ SUBSCRIPTION = {
         "no_local": {"type": "boolean"},
         "retain_as_published": {"type": "boolean"},
         "identifier": {"type": "integer", "description": "0: none."},
+        "thinned": {
+            "type": "object",
+            "description": "By which wishes it gets fewer messages: max-rate, conflate, sample.",
+            "additionalProperties": {"type": "string"},
+        },
+        "suppressed": {"type": "integer", "description": "Messages that it did not get for them."},
     },
 }
 
 
 def show_subscription(client_id: str, subscription: Any) -> dict[str, Any]:
     """What ``SUBSCRIPTION`` describes."""
-    return {
+    thinned = {}
+    if subscription.is_thinned:
+        thinned = {
+            "thinned": dict(subscription.wants.asked),
+            "suppressed": subscription.suppressed,
+        }
+    return thinned | {
         "client_id": client_id,
         "topic_filter": subscription.topic_filter,
         "qos": subscription.qos,

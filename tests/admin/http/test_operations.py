@@ -58,6 +58,14 @@ def test_a_client_can_be_subscribed_and_unsubscribed(web: Web) -> None:
     client.expect_nothing()
 
 
+def test_what_a_thinned_subscription_suppresses_is_shown(web: Web) -> None:
+    web.connect("a").subscribe("t", user_property=[("sample", "10")])
+    for _ in range(5):
+        web.virtual.publish("t")
+    (shown,) = web.get("/sessions/a/subscriptions")["items"]
+    assert (shown["thinned"], shown["suppressed"]) == ({"sample": "10"}, 4)
+
+
 @pytest.mark.parametrize(
     ("topic_filter", "status"), [("a#", 422), ("$share/g", 422), ("a/" * 150, 409), ("\0", 422)]
 )
