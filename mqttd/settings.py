@@ -491,6 +491,9 @@ class PasswordHashing:
     maximum_waiting: int = count(1000, 1)
     #: Of these, from one address, so that one cannot take the place of all.
     maximum_waiting_per_address: int = count(50, 1)
+    #: Seconds for which a right password is known again without computing its hash,
+    #: so that all may come back at once after a break; 0 switches it off.
+    remember: float = seconds(600.0, 0, 86_400)
 
 
 @frozen

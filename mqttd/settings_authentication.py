@@ -101,10 +101,8 @@ class AuthenticatorSettings:
 
 
 @frozen
-class PasswordFileSettings(AuthenticatorSettings):
-    """A file of users and password hashes."""
-
-    TYPE: ClassVar[str] = "password-file"
+class UserFileSettings(AuthenticatorSettings):
+    """Users in a file, and their groups in another."""
 
     path: str = text()
     #: File with lines "group: user user ...".
@@ -117,18 +115,20 @@ class PasswordFileSettings(AuthenticatorSettings):
 
 
 @frozen
-class SCRAMSettings(AuthenticatorSettings):
-    """SCRAM-SHA-256, by the enhanced authentication of MQTT 5.0."""
+class PasswordFileSettings(UserFileSettings):
+    """Password hashes of users."""
+
+    TYPE: ClassVar[str] = "password-file"
+
+
+@frozen
+class SCRAMSettings(UserFileSettings):
+    """SCRAM-SHA-256, by the enhanced authentication of MQTT 5.0.
+
+    The file is a password file; its SCRAM-SHA-256 entries count here.
+    """
 
     TYPE: ClassVar[str] = "scram"
-
-    #: A password file; its SCRAM-SHA-256 entries count here.
-    path: str = text()
-    groups_file: str = text()
-    superusers: tuple[str, ...] = texts((), 'a list of user names, such as ["admin"]', bool)
-
-    def __attrs_post_init__(self) -> None:
-        _need(self, "path")
 
 
 @frozen

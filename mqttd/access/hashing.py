@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import sys
 from base64 import b64encode
+from hashlib import blake2b
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, succeed
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +27,9 @@ from mqttd.interfaces import LoginUnavailable
 from mqttd.settings import PasswordHashing
 
 log = Logger()
+
+#: Right passwords that are remembered; about 150 bytes each.
+REMEMBERED = 100_000
 
 #: Seconds that a process has to end when it was asked to.
 ENDING = 2.0
@@ -49,6 +53,11 @@ class HashPool:
         self._workers: set[_Worker] = set()
         self._open = False
         self._decoy = decoy(None)
+        self._remember = settings.remember
+        #: Digests of hash and right password, keyed with what only this process
+        #: knows -> until when; the oldest first.
+        self._right: dict[bytes, float] = {}
+        self._key = os.urandom(32)
         self.workload = Workload(
             reactor,
             settings.processes or max(1, (os.cpu_count() or 1) - 1),
@@ -77,8 +86,22 @@ class HashPool:
         """
         compared = encoded or substitute or self._decoy
         password = credentials.password
+        digest = self._digest(compared, password)
+        if self._right.get(digest, 0.0) > self._reactor.seconds():
+            return succeed(True)
         answer = self.workload.run(credentials, lambda: self._compare(compared, password))
-        return answer.addCallback(lambda right: right and encoded is not None)
+        return answer.addCallback(self._judge, encoded is not None, digest)
+
+    def _digest(self, encoded: str, password: bytes) -> bytes:
+        return blake2b(encoded.encode() + b"\0" + password, key=self._key, digest_size=16).digest()
+
+    def _judge(self, right: bool, known: bool, digest: bytes) -> bool:
+        if right and known and self._remember:
+            if len(self._right) >= REMEMBERED:
+                del self._right[next(iter(self._right))]
+            self._right.pop(digest, None)
+            self._right[digest] = self._reactor.seconds() + self._remember
+        return right and known
 
     def _compare(self, encoded: str, password: bytes) -> Deferred[bool]:
         if not self._open:

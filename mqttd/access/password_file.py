@@ -19,7 +19,7 @@ from zope.interface import implementer
 from mqttd.access.hashing import Compares
 from mqttd.access.passwords import BadHash, check_hash, decoy, need_library
 from mqttd.interfaces import NOT_MINE, Avatar, IAuthenticator, Revoked
-from mqttd.settings_authentication import PasswordFileSettings, SCRAMSettings
+from mqttd.settings_authentication import PasswordFileSettings, UserFileSettings
 
 
 class BadFile(ValueError):
@@ -88,7 +88,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 class Users:
     """Passwords and groups of one pair of files, read together."""
 
-    def __init__(self, settings: PasswordFileSettings | SCRAMSettings) -> None:
+    def __init__(self, settings: UserFileSettings) -> None:
         self._settings = settings
         self.passwords: dict[str, str] = {}
         self._groups: dict[str, list[str]] = {}

@@ -7,7 +7,8 @@ import signal
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import DeferredList, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from mqttd.access.hashing import HashPool
@@ -23,7 +24,7 @@ class InProcesses(TestCase):
     timeout = 60
 
     def make(self, **settings: Any) -> HashPool:
-        pool = HashPool(reactor, PasswordHashing(**settings))
+        pool = HashPool(reactor, PasswordHashing(**{"remember": 0, **settings}))
         pool.start()
         self.addCleanup(pool.stop)
         return pool
@@ -49,6 +50,29 @@ class InProcesses(TestCase):
         own = os.getpriority(os.PRIO_PROCESS, 0)
         for pid in self.pids(pool):
             assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, own + 7)
+
+    async def test_a_right_password_is_remembered_for_a_while_and_a_wrong_one_never(self) -> None:
+        clock = Clock()
+        pool = HashPool(clock, PasswordHashing(remember=60))
+        compared: list[bytes] = []
+
+        def compare(encoded: str, password: bytes) -> Any:
+            compared.append(password)
+            return succeed(password == b"secret")
+
+        self.patch(pool, "_compare", compare)  # type: ignore[no-untyped-call]
+        other = make_hash(b"other")
+        for _ in range(3):
+            assert await pool.matches(login("ann", b"secret"), ENCODED)
+            assert not await pool.matches(login("ann", b"guess"), ENCODED)
+            assert not await pool.matches(login("eve", b"secret"), None, other)
+        assert compared == [b"secret", b"guess", b"secret"] + [b"guess", b"secret"] * 2
+        compared.clear()
+        # Another hash, and so a changed password, is another matter.
+        assert await pool.matches(login("ann", b"secret"), other)
+        clock.advance(60)
+        assert await pool.matches(login("ann", b"secret"), ENCODED)
+        assert compared == [b"secret"] * 2
 
     async def test_a_process_that_dies_refuses_one_login_and_is_replaced(self) -> None:
         pool = self.make(processes=1)
