@@ -585,7 +585,8 @@ class IHooks(Interface):
     # Decide.
 
     def connect(client: IClient, packet: Any) -> Any:
-        """A CONNECT that is well-formed, before authentication. May refuse."""
+        """A CONNECT from the network that is well-formed, before authentication. May
+        refuse."""
 
     def authenticated(client: IClient) -> Any:
         """The client is who it says; nothing else has happened yet. May refuse."""

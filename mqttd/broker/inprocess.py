@@ -12,24 +12,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from mqttd.broker import handshake
 from mqttd.broker.connection import Connection, State
 from mqttd.broker.inbox import ClientClosed, Inbox, Incoming
+from mqttd.broker.passage import Passage, make_settings
 from mqttd.broker.pause import PENDING
 from mqttd.broker.requests import Requests
-from mqttd.interfaces import Avatar, ITransport, Peer
-from mqttd.settings import BrokerSettings, ListenerSettings
-from mqttd.wire.codes import MQTT5, PacketType, ReasonCode
+from mqttd.interfaces import Avatar
+from mqttd.settings import ListenerSettings
+from mqttd.wire.codes import MQTT5, PacketType
 from mqttd.wire.packets import (
     Connack,
     Connect,
@@ -48,7 +47,6 @@ from mqttd.wire.packets import (
     Unsubscribe,
     Will,
 )
-from mqttd.wire.parser import Parser
 from mqttd.wire.properties import passthrough_of
 from mqttd.wire.topics import check_topic_name
 
@@ -56,9 +54,18 @@ if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.delivery import Delivery
 
-log = Logger()
+__all__ = [
+    "ClientClosed",
+    "InProcessClient",
+    "Inbox",
+    "Incoming",
+    "OutgoingFull",
+    "Refused",
+    "make_settings",
+    "open_client",
+]
 
-T = TypeVar("T")
+log = Logger()
 
 #: Messages handed to subscriptions and not yet taken, before the session queues.
 BUFFER = 100
@@ -78,59 +85,6 @@ class Refused(Exception):
 
 class OutgoingFull(Exception):
     """Too many packets wait to be sent: whoever publishes has to wait for answers."""
-
-
-def make_settings(settings: BrokerSettings) -> ListenerSettings:
-    """The listener's settings of in-process clients, where none are given.
-
-    They are as for all, but topics that begin with "$" are open, $SYS excepted.
-    """
-    return ListenerSettings(
-        "in-process",
-        allow_anonymous=True,
-        protocol=evolve(settings.protocol, dollar_topics=True, server_reference=""),
-        session=settings.session,
-        limits=settings.limits,
-    )
-
-
-@implementer(ITransport)
-class _Passage:
-    """Stands where other connections have the network."""
-
-    def __init__(self, listener: ListenerSettings) -> None:
-        self.peer = Peer("in-process")
-        self.listener = listener
-        self.version = MQTT5
-        self.writable = True
-        self.paused = 0
-        self.client: InProcessClient
-        self._parser = Parser(listener.protocol.maximum_packet_size, server_side=False)
-        self._parser.version = MQTT5
-
-    def write(self, data: bytes) -> None:
-        # Acknowledgements, of a few bytes each, are all that comes in this form.
-        self._parser.feed(data)
-        while (packet := self._parser.next_packet()) is not None:
-            self.client.answered(packet)
-
-    def pause(self, reason: int) -> None:
-        self.paused |= reason
-
-    def resume(self, reason: int) -> None:
-        self.paused &= ~reason
-        self.client.send_on()
-
-    def close(self) -> None:
-        """The connection has ended; there is nothing to close."""
-
-    def abort(self) -> None:
-        self.client.connection_lost("aborted")
-
-    def accepted(
-        self, version: int, keep_alive: float, maximum_packet_size: int, user: str | None
-    ) -> None:
-        """Nobody has to be watched."""
 
 
 class InProcessClient(Connection):
@@ -162,7 +116,7 @@ class InProcessClient(Connection):
         listener: ListenerSettings | None,
         on_message: Callable[[Incoming], Any] | None,
     ) -> None:
-        self._passage = _Passage(listener or make_settings(broker.settings))
+        self._passage = Passage(listener or make_settings(broker.settings))
         super().__init__(broker, self._passage)
         self._passage.client = self
         self.client_id = client_id or f"in-process-{uuid4().hex}"
@@ -559,14 +513,3 @@ def open_client(
     )
     broker.metrics.packets_received[PacketType.CONNECT] += 1
     return client.open(avatar, packet)
-
-
-__all__ = [
-    "ClientClosed",
-    "InProcessClient",
-    "Inbox",
-    "Incoming",
-    "OutgoingFull",
-    "ReasonCode",
-    "Refused",
-]
