@@ -66,8 +66,7 @@ class HTTPControl:
 
     @cached_property
     def _table(self) -> Table:
-        """Made for the first door only: to compile the schemas takes longer than all
-        else at the start of a broker."""
+        """Made for the first door: who opens none needs no routes."""
         return Table.of(all_routes())
 
     def start(self) -> None:
@@ -126,11 +125,16 @@ class HTTPControl:
             )
         site = self._site(Doorkeeper(self._daemon, self.tokens))
         opening = Deferred.fromCoroutine(self._listen(endpoint, site))
-        failed: list[Failure] = []
-        opening.addErrback(failed.append)
+        failed: list[str] = []
+
+        def note(failure: Failure) -> None:
+            reason = getattr(failure.value, "socketError", failure.value)
+            failed.append(f"cannot serve HTTP on {endpoint!r}: {reason}")
+            log.critical("{problem}", problem=failed[0])
+
+        opening.addErrback(note)
         if failed:
-            reason = getattr(failed[0].value, "socketError", failed[0].value)
-            raise ControlError(f"cannot serve HTTP on {endpoint!r}: {reason}")
+            raise ControlError(failed[0])
         if not self.tokens and not settings.roles:
             # Not a secret that lasts: it ends with the first token that is made.
             log.warn(

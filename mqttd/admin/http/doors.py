@@ -22,7 +22,7 @@ from mqttd.admin.http.problems import Problem
 from mqttd.admin.http.table import Role
 from mqttd.admin.http.tokens import Tokens
 from mqttd.broker.credentials import MQTTCredentials
-from mqttd.interfaces import IMQTTAvatar, Peer
+from mqttd.interfaces import IMQTTAvatar, LoginUnavailable, Peer
 from mqttd.settings import ListenerSettings
 
 log = Logger()
@@ -83,10 +83,19 @@ class Doorkeeper:
             return None
         if portal is None or not separator or not user:
             return None
+        admission = self._daemon.broker.admission
+        if admission is not None and (reason := admission.refuses_login("", user, address)):
+            status = 403 if reason == "banned" else 429
+            raise Problem(status, f"Not let in: {reason.replace('-', ' ')}.")
         credentials = MQTTCredentials("", name, True, password, Peer(address), _LISTENER)
         try:
             _, avatar, _ = await portal.login(credentials, None, IMQTTAvatar)
+        except LoginUnavailable:
+            raise Problem(503, "Authentication is not available.") from None
         except UnauthorizedLogin:
+            # Guesses count, whether they come by MQTT or by HTTP.
+            if admission is not None:
+                admission.login_failed(address)
             return None
         except Exception:
             log.failure("HTTP: a checker failed; refused")

@@ -97,7 +97,7 @@ def _responses(route: Route) -> dict[str, Any]:
                 "content": content,
             }
         }
-    statuses = {400, 401, 403, *route.problems}
+    statuses = {400, 401, 403, 429, 503, *route.problems}
     if route.body is not None:
         statuses |= {413, 415, 422}
     if route.variables:

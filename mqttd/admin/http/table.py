@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 from attrs import define, field, frozen
@@ -109,12 +110,20 @@ class Match:
 
 
 class Entry:
-    """A route with its schemas compiled."""
+    """A route, and its checks."""
 
     def __init__(self, route: Route) -> None:
         self.route = route
-        self._check_body = None if route.body is None else _checker(route.body)
-        self._checks = {each.name: _checker(each.schema) for each in route.query}
+
+    # When first asked for: to compile them all takes longer than all else at a start.
+
+    @cached_property
+    def _check_body(self) -> Callable[[Any], Any] | None:
+        return None if self.route.body is None else _checker(self.route.body)
+
+    @cached_property
+    def _checks(self) -> dict[str, Callable[[Any], Any]]:
+        return {each.name: _checker(each.schema) for each in self.route.query}
 
     def read_query(self, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The values of the query parameters.

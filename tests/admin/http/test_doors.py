@@ -12,6 +12,7 @@ from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from mqttd.access import make_portal
 from mqttd.admin.http import Role
 from mqttd.admin.http.doors import Doorkeeper
+from mqttd.interfaces import LoginUnavailable
 from mqttd.settings import HTTPSettings
 from tests.admin.http.harness import Answer, Web
 
@@ -100,6 +101,37 @@ def test_a_wrong_password_waits_for_its_answer(door: Web) -> None:
 def test_without_a_checker_there_are_no_passwords(door: Web) -> None:
     door.broker.portal = None
     assert whoami(door, basic("ann:sesame")).status == 401
+
+
+def test_who_guesses_is_shut_out_of_mqtt_as_well(door: Web) -> None:
+    class Admission:
+        def __init__(self) -> None:
+            self.failed: list[str] = []
+            self.answer: str | None = None
+
+        def refuses_login(self, client_id: str, user: str | None, address: str) -> str | None:
+            return self.answer
+
+        def login_failed(self, address: str) -> None:
+            self.failed.append(address)
+
+    admission = Admission()
+    door.broker.admission = admission  # type: ignore[assignment]
+    assert whoami(door, basic("ann:wrong")).status == 401
+    assert len(admission.failed) == 1
+    assert whoami(door, basic("ann:sesame")).status == 200
+    for admission.answer, status in (("banned", 403), ("failed-logins", 429)):
+        assert whoami(door, basic("ann:sesame")).status == status
+
+
+def test_a_backend_that_is_away_is_no_wrong_password(door: Web) -> None:
+    class Portal:
+        def login(self, *arguments: Any) -> Any:
+            raise LoginUnavailable("the database is away")
+
+    door.broker.portal = Portal()  # type: ignore[assignment]
+    answer = whoami(door, basic("ann:sesame"))
+    assert (answer.status, b"database" in answer.body) == (503, False)
 
 
 def test_a_checker_that_fails_lets_nobody_in(door: Web) -> None:
