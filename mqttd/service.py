@@ -35,8 +35,9 @@ from mqttd.config import ConfigError, check_listeners
 from mqttd.interfaces import IDaemon, StoreError
 from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
+from mqttd.net.tls import ServerTLS, TLSError, TLSFactory
 from mqttd.plugins import PluginError, Plugins
-from mqttd.settings import BrokerSettings, ListenerSettings
+from mqttd.settings import BrokerSettings, ListenerSettings, TLSSettings
 from mqttd.store import make_store
 from mqttd.systemd import Supervisor
 
@@ -141,6 +142,8 @@ class MQTTBroker(Service):
         self._plugin_objects = tuple(plugins)
         self._reload = reload
         self._control_socket = control_socket
+        #: TLS of the control API, where it has its own.
+        self._http_tls: ServerTLS | None = None
         self._supervisor = supervisor or Supervisor({})
         self._sign_of_life: LoopingCall | None = None
         self._store = store or (lambda: make_store(reactor, settings))
@@ -197,8 +200,22 @@ class MQTTBroker(Service):
         self.plugins = Plugins(self.broker, self.settings.plugins, self._plugin_objects)
         #: What operators talk to.
         self.control = HTTPControl(
-            self.reactor, self, self.settings.http, self._control_socket, self._token_file()
+            self.reactor,
+            self,
+            self.settings.http,
+            self._control_socket,
+            self._token_file(),
+            self._secure,
         )
+
+    def _secure(self, factory: Any) -> Any:
+        """*factory* with the TLS of the control API around it; raises ``TLSError``."""
+        http = self.settings.http
+        self._http_tls_settings = TLSSettings(
+            http.certificate, http.private_key, alpn=("http/1.1",)
+        )
+        self._http_tls = ServerTLS(self._http_tls_settings)
+        return TLSFactory(self._http_tls, False, factory, self.reactor)
 
     def _token_file(self) -> str:
         directory = self.settings.data_directory
@@ -477,6 +494,7 @@ class MQTTBroker(Service):
         now.pop("authentication", None)
         self._authenticate_by(known)
         changed, errors = self._change_listeners()
+        errors += self._reload_http_tls()
         return Reloaded(
             (*now, *known.names, *changed, *rules),
             later,
@@ -504,6 +522,16 @@ class MQTTBroker(Service):
         for source, revoked in changed.revoked.items():
             if ended := self.broker.revoke(source, revoked):
                 log.info("{ended} connections by {source} were revoked", ended=ended, source=source)
+
+    def _reload_http_tls(self) -> tuple[str, ...]:
+        """Read the certificate of the control API again; what went wrong."""
+        if self._http_tls is None:
+            return ()
+        try:
+            self._http_tls.reload(self._http_tls_settings)
+        except TLSError as error:
+            return (f"certificate of [http]: {error}",)
+        return ()
 
     def _change_listeners(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Open, change and close listeners; what was done, and what went wrong."""

@@ -526,6 +526,10 @@ class HTTPSettings:
     #: Twisted endpoint on which the API is served over TCP; "" means nowhere. One
     #: that can be reached from outside must be TLS.
     endpoint: str = text()
+    #: PEM file, the chain included, for HTTPS; "" means none.
+    certificate: str = text()
+    #: PEM file of the private key; "" means that it is in ``certificate``.
+    private_key: str = text()
     #: Serve the API to the outside without TLS all the same.
     plain: bool = flag(False)
     #: User -> role (viewer, operator or administrator) for those who come with a

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +48,19 @@ class HTTPControl:
         settings: HTTPSettings,
         default_socket: str = "",
         default_tokens: str = "",
+        secure: Callable[[Any], Any] = lambda site: site,
     ) -> None:
         """
         :param daemon: an ``IDaemon``.
         :param default_socket: the path where the settings name none; "" for none.
         :param default_tokens: the same for the file of the tokens; "" keeps them
             in memory.
+        :param secure: puts TLS around a factory, by the certificate of the settings.
         """
         self._reactor = reactor
         self._settings = settings
         self._default_socket = default_socket
+        self._secure = secure
         self._root = root_routes()
         self._daemon = daemon
         #: Who may come in over TCP, besides users with a role.
@@ -118,13 +122,20 @@ class HTTPControl:
 
     def _open_endpoint(self, endpoint: str) -> None:
         settings = self._settings
-        if not (settings.plain or is_local(endpoint) or is_tls(endpoint)):
+        secure = settings.certificate or is_tls(endpoint)
+        if not (settings.plain or is_local(endpoint) or secure):
             raise ControlError(
                 f"endpoint {endpoint!r} of [http] can be reached from outside and is not TLS: "
-                "use ssl:, or interface=127.0.0.1 with a proxy in front, or say plain = true"
+                "name a certificate, or interface=127.0.0.1 with a proxy in front, or say "
+                "plain = true"
             )
-        site = self._site(Doorkeeper(self._daemon, self.tokens))
-        opening = Deferred.fromCoroutine(self._listen(endpoint, site))
+        factory: Any = self._site(Doorkeeper(self._daemon, self.tokens))
+        if settings.certificate:
+            try:
+                factory = self._secure(factory)
+            except ValueError as error:
+                raise ControlError(f"certificate of [http]: {error}") from error
+        opening = Deferred.fromCoroutine(self._listen(endpoint, factory))
         failed: list[str] = []
 
         def note(failure: Failure) -> None:
@@ -143,8 +154,8 @@ class HTTPControl:
                 token=self.tokens.offer_first(),
             )
 
-    async def _listen(self, endpoint: str, site: ControlSite) -> None:
-        self._ports.append(await serverFromString(self._reactor, endpoint).listen(site))
+    async def _listen(self, endpoint: str, factory: Any) -> None:
+        self._ports.append(await serverFromString(self._reactor, endpoint).listen(factory))
         log.info("The HTTP API is at {endpoint}", endpoint=endpoint)
 
     def _site(self, authenticate: Any) -> ControlSite:

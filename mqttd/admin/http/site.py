@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -107,6 +108,14 @@ class Channel(http.HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
+class Refusal(Protocol):
+    """One connection too many. (Under TLS a factory's None would leave it open.)"""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
+
+
 class ControlSite(Site):
     """The site of one door (a socket or an endpoint)."""
 
@@ -134,7 +143,7 @@ class ControlSite(Site):
     def buildProtocol(self, addr: Any) -> Any:
         if len(self.connections) >= self.maximum_connections:
             log.warn("HTTP: too many connections, one more is refused")
-            return None
+            return Refusal()
         channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
         self.connections.add(channel)
         return channel

@@ -96,8 +96,8 @@ class Web:
 
     def open(self) -> Stream | None:
         """A connection; None when it is refused."""
-        channel = self.site.buildProtocol(None)
-        return None if channel is None else Stream(channel, self.advance)
+        stream = Stream(self.site.buildProtocol(None), self.advance)
+        return None if stream.transport.disconnected else stream
 
     def ask(
         self,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import stat
 import tempfile
-from http.client import HTTPConnection
+from contextlib import closing
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from mqttd.ctl.api import open_api
 from mqttd.ctl.errors import Failed
 from mqttd.service import MQTTBroker, StartError
 from mqttd.settings import BrokerSettings, HTTPSettings, ListenerSettings
+from tests.end_to_end.certificates import Authority
 from tests.end_to_end.daemon import free_port
 
 
@@ -114,6 +118,38 @@ class OnSockets(TestCase):
         assert node["node"] == broker.broker.node
         with pytest.raises(Failed, match="administrator"):
             await threads.deferToThread(api.get, "tokens")
+
+    async def test_https_has_a_certificate_that_can_be_renewed(self) -> None:
+        port = free_port()
+        folder = Path(self.folder)
+        authority = Authority(folder)
+        certificate, key = authority.sign("localhost", "http")
+        tls = {"certificate": str(certificate), "private_key": str(key)}
+        broker = self.start("", http={"endpoint": f"tcp:{port}", **tls})
+
+        def shown() -> tuple[int, bytes]:
+            context = ssl.create_default_context(cafile=str(authority.certificate))
+            with closing(HTTPSConnection("localhost", port, timeout=10, context=context)) as client:
+                client.request("GET", "/healthz")
+                status = client.getresponse().status
+                assert isinstance(client.sock, ssl.SSLSocket)
+                return status, client.sock.getpeercert(binary_form=True) or b""
+
+        status, before = await threads.deferToThread(shown)
+        assert status == 200
+        renewed, new_key = authority.sign("localhost", "renewed")
+        os.replace(renewed, certificate)
+        os.replace(new_key, key)
+        assert broker.take_over(broker.settings).errors == ()
+        assert (await threads.deferToThread(shown))[1] != before
+        certificate.write_text("nonsense")
+        (error,) = broker.take_over(broker.settings).errors
+        assert str(certificate) in error
+        assert (await threads.deferToThread(shown))[0] == 200
+
+    def test_a_certificate_that_cannot_be_used_is_told(self) -> None:
+        http = {"endpoint": "tcp:0", "certificate": "/nonexistent.pem"}
+        assert "/nonexistent.pem" in self.refused(self.path, **http)
 
     async def test_probes_need_no_token(self) -> None:
         port = free_port()
