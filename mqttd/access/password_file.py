@@ -8,18 +8,23 @@ number and user name is ever shown.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from twisted.cred.error import UnauthorizedLogin
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from mqttd.access.hashing import Compares
 from mqttd.access.passwords import BadHash, check_hash, decoy, need_library
 from mqttd.interfaces import NOT_MINE, Avatar, IAuthenticator, Revoked
 from mqttd.settings_authentication import PasswordFileSettings, UserFileSettings
+
+log = Logger()
 
 
 class BadFile(ValueError):
@@ -97,6 +102,8 @@ class Users:
         """Take the files over; whom they do not vouch for any more."""
         settings = self._settings
         passwords = read_passwords(settings.path)
+        if os.stat(settings.path).st_mode & stat.S_IROTH:
+            log.warn("{path}: everyone on this machine can read it", path=settings.path)
         groups = read_groups(settings.groups_file) if settings.groups_file else {}
         different = (passwords, groups) != (self.passwords, self._groups)
         before, self.passwords, self._groups = self.passwords, passwords, groups

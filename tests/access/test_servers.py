@@ -176,6 +176,16 @@ class Databases(WithServer):
             )
         assert (await self.ask(users, USER, SECRET)).principal == USER
 
+    async def test_the_end_does_not_wait_for_a_slow_query(self) -> None:
+        query = "SELECT password, pg_sleep(1) FROM users WHERE name = ${username}"
+        users = self.make("postgresql", query=query)
+        asked = self.ask(users, USER, SECRET)
+        await deferLater(reactor, 0.2, lambda: None)
+        users.stop()
+        # Somebody else waits for the query, and it is not the reactor.
+        assert "mqttd SQL end" in [thread.name for thread in threading.enumerate()]
+        assert (await asked).principal == USER
+
     async def test_a_slow_query_is_stopped(self) -> None:
         for driver, sleep in (("postgresql", "pg_sleep(30)"), ("mariadb", "sleep(30)")):
             query = f"SELECT password, {sleep} FROM users WHERE name = ${{username}}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.enterprise.adbapi import Connection, ConnectionPool
@@ -42,6 +43,10 @@ class _Connection(Connection):
 
 class _Pool(ConnectionPool):
     connectionFactory = _Connection
+
+    def finalClose(self) -> None:
+        """Wait for queries under way, which may take their time, but not in the reactor."""
+        Thread(target=super().finalClose, name="mqttd SQL end").start()
 
 
 class Database:

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
+from threading import Thread
 from typing import Any
 
 from attrs import frozen
@@ -66,7 +67,8 @@ class Directory:
     def stop(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()
+            # It waits for what is under way, which is nothing for the reactor.
+            Thread(target=pool.stop, name="mqttd LDAP end").start()
 
     def reload(self) -> None:
         """Read the password of the one who searches anew."""
