@@ -81,6 +81,7 @@ class AccessControl:
         self._running = True
         for source in (*self.sources, *self.shadow):
             source.start()
+        self._tell()
 
     def stop(self) -> None:
         self._running = False
@@ -99,6 +100,17 @@ class AccessControl:
                 source.stop()
         self.checks = frozenset[str]().union(*(source.checks for source in new))
         self.epoch += 1
+        if self._running:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Who may do what should not be a guess."""
+        if self.sources or self.shadow:
+            log.info(
+                "Access rules: {sources}; in shadow: {shadow}",
+                sources=", ".join(source.name for source in self.sources) or "none, all is allowed",
+                shadow=", ".join(source.name for source in self.shadow) or "none",
+            )
 
     # --- questions --------------------------------------------------------------------
 

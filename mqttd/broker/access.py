@@ -71,9 +71,10 @@ class Guard:
         peer: Peer | None,
         listener_name: str,
         metrics: Metrics,
-        seconds: Callable[[], float] = lambda: 0.0,
+        seconds: Callable[[], float] | None = None,
     ) -> None:
-        """*seconds* is the broker's clock, for answers that hold for a time only."""
+        """*seconds* is the broker's clock; without it, nothing is kept of answers that
+        hold for a time only."""
         self.authorizer = authorizer
         self.avatar = avatar
         self.client_id = client_id
@@ -102,7 +103,7 @@ class Guard:
         if answer is True or answer is False:
             return answer
         if answer is not None:
-            if self.seconds() < answer.deadline:
+            if self.seconds is not None and self.seconds() < answer.deadline:
                 return answer.allowed
             del answers[key]
         return self._ask(key)
@@ -160,7 +161,7 @@ class Guard:
         time_to_live = getattr(self.authorizer, "time_to_live", inf)
         if time_to_live == inf:
             self._remember(key, allowed, answers, epoch)
-        elif time_to_live > 0:
+        elif time_to_live > 0 and self.seconds is not None:
             looked_up = LookedUp(allowed, self.seconds() + time_to_live)
             self._remember(key, looked_up, answers, epoch)
         return allowed

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -24,7 +25,8 @@ from mqttd.interfaces import (
     IAuthorizer,
     IRuleSource,
 )
-from mqttd.settings import AccessSettings
+from mqttd.service import MQTTBroker
+from mqttd.settings import AccessSettings, BrokerSettings
 from mqttd.settings_access import ClaimsSettings, MosquittoFileSettings, RuleFileSettings
 from tests.access.support import ask
 
@@ -299,3 +301,45 @@ def test_nothing_changes_where_there_are_no_rules() -> None:
     epoch = rules.epoch
     assert not change(rules, AccessSettings(), ())
     assert rules.epoch == epoch
+
+
+# --- in the service ---------------------------------------------------------------------------
+
+
+def service_of(path: Path, **more: Any) -> MQTTBroker:
+    settings = BrokerSettings(authorization=(RuleFileSettings(path=str(path)),))
+    return MQTTBroker(Clock(), settings, **more)
+
+
+def test_the_service_puts_rules_in_force_and_changes_them(tmp_path: Path) -> None:
+    path = tmp_path / "acl.toml"
+    path.write_text(RULE.format("a"))
+    service = service_of(path)
+    authorizer = service.broker.authorizer
+    assert authorizer.authorize(ask("a")) is True
+    path.write_text(RULE.format("b"))
+    changed = service.take_over(evolve(service.settings, access=AccessSettings(decisions=9)))
+    assert "access rules" in changed.changed
+    assert authorizer.authorize(ask("a")) is False
+    assert authorizer.cache_size == 9  # type: ignore[attr-defined]
+    path.write_text("")
+    refused = service.take_over(evolve(service.settings, authorization=()))
+    assert not refused.errors
+    assert authorizer.checks == frozenset()
+
+
+def test_a_service_with_rules_that_cannot_be_read_does_not_come_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"acl\.toml: cannot be read"):
+        service_of(tmp_path / "acl.toml")
+
+
+def test_a_program_gives_rules_or_an_authorizer_and_not_both(tmp_path: Path) -> None:
+    path = tmp_path / "acl.toml"
+    path.write_text(RULE.format("a"))
+    with pytest.raises(ValueError, match="not both"):
+        service_of(path, authorizer=control())
+    service = MQTTBroker(Clock(), BrokerSettings(), authorizer=control(Source(NO)))
+    changed = service.take_over(BrokerSettings(authorization=(RuleFileSettings(path=str(path)),)))
+    assert changed.errors == ("authorization: the program's own authorizer decides",)
+    assert service.settings.authorization == ()
+    assert service.broker.authorizer.authorize(ask("a")) is False

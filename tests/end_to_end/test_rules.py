@@ -131,6 +131,12 @@ def test_an_operator_asks_why_and_bans(plant: Plant, libraries: Libraries, ctl: 
     code, why = ctl("explain", "--client", "watcher-1", "publish", "plant/sensor/x")
     assert (code, why["by"], why["user"]) == (1, "no rule allows it", "watcher")
 
+    # Rules can be read again by command, which says what is wrong with them.
+    plant.rules.write_text("[[rule]]")
+    assert ctl("reload")[0] == 1
+    plant.rules.write_text(RULES)
+    assert ctl("reload")[0] == 0
+
     code, made = ctl("ban", "add", "user", "watcher", "--reason", "test")
     assert (code, made["ended"]) == (0, 1)
     with pytest.raises(Refused):
