@@ -47,6 +47,9 @@ log = Logger()
 #: turn of the reactor, before it is written.
 TICK = 0.004
 
+#: Bytes that may wait for a store that commits nothing.
+MAXIMUM_BACKLOG = 64 * 1024 * 1024
+
 #: Retained messages of the broker itself, which it will say anew.
 _SYSTEM = "$SYS/"
 
@@ -192,6 +195,8 @@ class Durability:
 
     def put_will(self, session: Session, will: PendingWill) -> None:
         """Keep the will of a session that does not survive itself."""
+        if self.problem is not None:
+            return  # nothing is promised, and connections could bring any number
         will.sid = self.store.new_session_id()
         self.store.put_session(
             StoredSession(
@@ -211,6 +216,16 @@ class Durability:
     def problem(self) -> str | None:
         """Why nothing can be made safe at present."""
         return self.store.problem
+
+    @property
+    def is_overfull(self) -> bool:
+        """Nothing can be written, and much waits for it: no more may be added.
+
+        Whoever is acknowledged is held back before that; this is for wills, for the
+        broker's own messages, and for QoS 0.
+        """
+        store = self.store
+        return store.problem is not None and store.backlog > MAXIMUM_BACKLOG
 
     def concerns(self, connection: Connection, topic: str, qos: int, retain: bool) -> bool:
         """Whether a message needs the store before it can be acknowledged."""

@@ -292,6 +292,9 @@ class DurableSession(Session):
     def _enqueue(self, delivery: Delivery, front: bool = False) -> None:
         assert isinstance(delivery, DurableDelivery)
         is_new = not delivery.seq
+        if is_new and self.durability.is_overfull:
+            self.drop(delivery, "store")
+            return
         if is_new:
             self._take(delivery)
         super()._enqueue(delivery, front)

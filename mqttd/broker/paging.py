@@ -104,6 +104,8 @@ class PagedQueue(MessageQueue):
         """Drop the message of *row*, if it waits here."""
         session = self._session
         delivery = self._take_out(row.seq)
+        if delivery is None and self._reading:
+            return False  # it may be on its way here: another time
         if delivery is None and self.tail and row.seq > self._after:
             self._leave_tail(1, row.size)
             # None: it made no sense, and is gone already.
@@ -146,7 +148,8 @@ class PagedQueue(MessageQueue):
             self._after = row.seq
             if packet_id_of(row.state):
                 continue  # it was sent, and is known
-            self._leave_tail(1, row.size)
+            if self.tail:
+                self._leave_tail(1, row.size)
             delivery = session.reopen_row(row)
             if delivery is not None:
                 self._lane(delivery).append(delivery)

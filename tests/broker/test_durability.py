@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from mqttd.broker import durability
 from mqttd.settings import ListenerSettings, ProtocolSettings
 from mqttd.wire.codes import MQTT5, MQTT311, ReasonCode
 from mqttd.wire.packets import (
@@ -22,6 +24,7 @@ from mqttd.wire.packets import (
     SubscriptionRequest,
     Unsuback,
     Unsubscribe,
+    Will,
 )
 from tests.broker.harness import BareClient
 from tests.broker.kept import Kept, bounded
@@ -358,6 +361,21 @@ def test_other_messages_flow_while_the_store_is_in_trouble(kept: Kept) -> None:
     source = kept.bare.connect("source")
     assert source.publish("live", b"x", 1).reason == 0  # type: ignore[union-attr]
     assert sink.payloads() == [b"x"]
+
+
+def test_what_waits_for_a_store_in_trouble_is_bounded(kept: Kept) -> None:
+    away(kept)
+    kept.store.fail()
+    with patch.object(durability, "MAXIMUM_BACKLOG", 10_000):
+        for _ in range(200):
+            kept.bare.publish("t", b"x" * 1000, 1)
+            kept.bare.connect("passing", will=Will("gone", b"x" * 1000, 1)).drop()
+    assert kept.store.backlog < 20_000
+    session = kept.session("away")
+    assert session.queued + kept.bare.broker.metrics.dropped["store"] == 400
+    kept.store.recover()
+    kept.crash()
+    assert kept.session("away").queued == session.queued
 
 
 def test_a_session_that_its_client_ends_is_not_there_after_a_crash(kept: Kept) -> None:
