@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.stateful.machine import Clients, CrowdedClients
+from tests.stateful.machine import Clients, CrowdedClients, CrowdedKeptClients, KeptClients
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    for machine in (Clients, CrowdedClients):
+    for machine in (Clients, CrowdedClients, KeptClients, CrowdedKeptClients):
         run_state_machine_as_test(machine, settings=profile)
         print(f"{machine.__name__}: {options.examples} runs of up to {options.steps} steps")
 

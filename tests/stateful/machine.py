@@ -13,8 +13,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mqttd.broker.durability import TICK
 from mqttd.settings import BrokerSettings, Overflow, SessionSettings
-from mqttd.testing import VirtualBroker, VirtualClient
+from mqttd.testing import ManualStore, VirtualBroker, VirtualClient
+from mqttd.testing.virtual import VirtualClock
 from mqttd.wire.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel, Will
 from tests.stateful.model import EXPIRY, Model, ModelSession
 
@@ -45,10 +47,18 @@ class Clients(RuleBasedStateMachine):
 
     session_settings = SessionSettings(maximum_inflight=WINDOW)
     lossless = True
+    #: Whether sessions survive the broker.
+    keeps = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.mqtt = VirtualBroker(BrokerSettings(session=self.session_settings))
+        clock = VirtualClock()
+        store = None
+        if self.keeps:
+            store = ManualStore(lambda: 1e9 + clock.seconds(), clock.seconds)
+            store.automatic = True
+        settings = BrokerSettings(session=self.session_settings)
+        self.mqtt = VirtualBroker(settings, clock=clock, store=store)
         self.model = Model()
         self.links: dict[str, Link] = {}
         self.numbers = count(1)
@@ -182,6 +192,10 @@ class Clients(RuleBasedStateMachine):
                 session.outstanding[packet_id] = (topic, message.payload)
             self.model.route(topic, message.payload, qos)
         link.client.send(*messages)
+        if self.keeps:
+            # Who has not acknowledged by then has it on disk.
+            self.mqtt.advance(3 * TICK)
+            self.model.now += 3 * TICK
         kind: Any = (None, Puback, Pubrec)[qos]
         if kind is not None:
             answers = [answer.packet_id for answer in link.client.take(kind)]
@@ -366,3 +380,15 @@ class CrowdedClients(Clients):
         maximum_inflight=WINDOW, maximum_queued_messages=3, overflow=Overflow.DROP_OLDEST
     )
     lossless = False
+
+
+class KeptClients(Clients):
+    """Sessions that survive the broker: the same holds, and the counts add up too."""
+
+    keeps = True
+
+
+class CrowdedKeptClients(CrowdedClients):
+    """The same with short queues."""
+
+    keeps = True

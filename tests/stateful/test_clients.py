@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from tests.stateful.machine import Clients, CrowdedClients
+from tests.stateful.machine import Clients, CrowdedClients, CrowdedKeptClients, KeptClients
 
 SHORT = settings(
     max_examples=60,
@@ -17,3 +17,7 @@ TestClients = Clients.TestCase
 TestClients.settings = SHORT
 TestCrowdedClients = CrowdedClients.TestCase
 TestCrowdedClients.settings = SHORT
+TestKeptClients = KeptClients.TestCase
+TestKeptClients.settings = SHORT
+TestCrowdedKeptClients = CrowdedKeptClients.TestCase
+TestCrowdedKeptClients.settings = SHORT
