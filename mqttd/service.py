@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, fields, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, succeed
+from twisted.internet.defer import (
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    ensureDeferred,
+    succeed,
+)
 from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -50,6 +56,9 @@ log = Logger()
 
 #: Seconds between looks at how many connections a drain still waits for.
 DRAIN_TICK = 0.05
+
+#: Seconds that a stop waits for the disk.
+STORE_TIMEOUT = 30.0
 
 #: Settings that the broker takes over while it runs; others need a restart.
 #: ``protocol``, ``session`` and ``limits`` work through the listeners.
@@ -394,7 +403,7 @@ class MQTTBroker(Service):
             self._sign_of_life = None
         await self._stop_plugins(max(DRAIN_TICK, deadline - self.broker.seconds()))
         self.admin.stop()
-        await self.broker.close()
+        await self._close_store()
         self.broker.stop()
         await self.authentication.stop()
         self.admission.stop()
@@ -418,6 +427,16 @@ class MQTTBroker(Service):
             done = max(done, due)
             await deferLater(self.reactor, DRAIN_TICK)
         self.broker.drain()
+
+    async def _close_store(self) -> None:
+        try:
+            await self.broker.close().addTimeout(STORE_TIMEOUT, self.reactor)
+        except TimeoutError:
+            log.error(
+                "The store is not written after {seconds} s, and what was not acknowledged "
+                "may be lost; is its disk in order?",
+                seconds=STORE_TIMEOUT,
+            )
 
     async def _stop_plugins(self, timeout: float) -> None:
         try:
