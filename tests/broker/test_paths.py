@@ -55,6 +55,7 @@ CHECKED = {
     "receipts._let_go": "PUBACK and PUBREC",
     "receiving.acknowledge": "PUBACK and PUBREC",
     "receiving.pubrel": "PUBCOMP",
+    "hashing.compare": "a password to the process that hashes it",
     # From a session to its client:
     "session._send": "asks may_receive, for what is new, queued, retained or repeated",
     "session._answered": "the answer to that question",
