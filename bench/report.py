@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, field
 
-from bench.scenarios import Scenario
+from bench.scenarios import SCENARIOS, Scenario
 
 REFERENCE = "mosquitto"
 NODELAY = "mosquitto-nodelay"
@@ -150,6 +150,14 @@ class Report:
             if p99 is not None:
                 found["p99"] = p99
         return found
+
+    def read(self, path: Path) -> None:
+        """Add the rows of a JSON file; of a scenario and broker the first counts."""
+        known = {each.name: each for each in SCENARIOS}
+        for found in json.loads(path.read_text())["rows"]:
+            scenario = known.get(found["scenario"])
+            if scenario is not None and self.find(scenario, found["broker"]) is None:
+                self.row(scenario, found["broker"]).rounds = found["rounds"]
 
     def print_scenario(self, scenario: Scenario, changed: str = "") -> None:
         """Print a scenario's rows; *changed* tells what --quick made of it."""

@@ -13,6 +13,7 @@ import pytest
 from attrs import evolve
 from twisted.internet import reactor, tcp, threads
 from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
@@ -151,6 +152,38 @@ def test_a_broken_socket_is_reported_where_twisted_reports_it() -> None:
     eager = transport(Socket(broken, broken))
     eager.write(b"data")
     assert isinstance(eager.doWrite(), Exception)
+
+
+@pytest.mark.parametrize(
+    ("read", "reason"),
+    [
+        (b"", CONNECTION_DONE),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), CONNECTION_LOST),
+        (BlockingIOError(errno.EAGAIN, "nothing there"), None),
+        (b"data", None),
+    ],
+)
+def test_it_reads_as_twisted_does(read: bytes | OSError, reason: Exception | None) -> None:
+    class Reader(Protocol):
+        got = b""
+
+        def dataReceived(self, data: bytes) -> None:
+            self.got += data
+
+    def recv(size: int) -> bytes:
+        assert size == EagerServer.bufferSize
+        if isinstance(read, OSError):
+            raise read
+        return read
+
+    net: Any = Socket()
+    net.recv = recv
+    for kind in (EagerServer, tcp.Server):
+        reader: Any = Reader()
+        arguments: tuple[Any, ...] = (net, reader, ("192.0.2.1", 1), None, 0, Poller())
+        server = kind(*arguments)
+        assert server.doRead() is reason
+        assert reader.got == (read if isinstance(read, bytes) else b"")
 
 
 def test_what_is_too_large_for_one_send_goes_on_with_twisted() -> None:
