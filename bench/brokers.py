@@ -135,7 +135,7 @@ topics = ["plant/%u/#", "office/+/state"]
 
 [[rule]]
 deny = ["publish", "subscribe"]
-topics = ["secret/#", "+/+/secret/#"]
+topics = ["secret/#", "plant/+/secret/#"]
 
 [[rule]]
 allow = "subscribe"

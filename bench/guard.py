@@ -345,6 +345,9 @@ def main() -> int:
         print("This build of mqttd is compiled: it runs no bytecode that could be counted.")
         return 2
     found = {name: measure(name) for name in SCENARIOS}
+    if not all(found.values()):
+        print(f"Python {sys.version.split()[0]} shows its opcodes to no trace function; 3.11 does.")
+        return 2
     tables = _load()
     if options.update:
         tables[_python()] = found
