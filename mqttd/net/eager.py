@@ -1,4 +1,4 @@
-"""A TCP transport that sends at once what nothing waits before.
+"""A TCP transport that sends at once what nothing waits before, and closes at once.
 
 Twisted's own waits for the reactor to say that the socket is writable, which it
 nearly always is: that costs two calls of epoll and a turn. The listener gives
@@ -22,6 +22,9 @@ class EagerServer(tcp.Server):
     """``tcp.Server`` with a ``write`` that tries the socket first."""
 
     socket: Any
+    _in_read = False
+    #: It ends when the read under way returns.
+    _ends = False
 
     def doRead(self) -> Any:
         # Twisted's own, in one call instead of two.
@@ -33,8 +36,39 @@ class EagerServer(tcp.Server):
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
+        self._in_read = True
         self.protocol.dataReceived(data)
-        return None
+        self._in_read = False
+        return self._end() if self._ends else None
+
+    def loseConnection(self) -> None:
+        # Twisted's has the socket watched for room, to close when there is some: two
+        # calls of epoll and a turn, 10 us. With nothing to send the read that brought
+        # us here may end the connection when it returns.
+        if self._in_read and self.connected and not (self.disconnecting or self._is_busy()):
+            self._ends = self.disconnecting = True
+        else:
+            super().loseConnection()  # type: ignore[no-untyped-call]
+
+    def _is_busy(self) -> bool:
+        """Whether something waits to be written, or somebody may write yet."""
+        return bool(
+            self._tempDataBuffer
+            or self.dataBuffer
+            or self.TLS
+            or self.producer is not None
+            or self._writeDisconnecting
+            or self._writeDisconnected
+        )
+
+    def _end(self) -> Any:
+        if self._aborting:
+            return None
+        if self._is_busy():
+            self._ends = self.disconnecting = False
+            super().loseConnection()  # type: ignore[no-untyped-call]
+            return None
+        return CONNECTION_DONE
 
     def write(self, data: bytes) -> None:
         # Nothing may overtake what waits. A producer that waits to be asked for

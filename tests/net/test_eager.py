@@ -186,6 +186,74 @@ def test_it_reads_as_twisted_does(read: bytes | OSError, reason: Exception | Non
         assert reader.got == (read if isinstance(read, bytes) else b"")
 
 
+class Closing(Protocol):
+    """Closes when it has read something."""
+
+    transport: Any
+    last = b""
+    abort = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.loseConnection()
+        if self.abort:
+            self.transport.abortConnection()
+        if self.last:
+            self.transport.write(self.last)
+
+
+def closing(net: Any, **fields: Any) -> Any:
+    protocol = Closing()
+    vars(protocol).update(fields)
+    net.recv = lambda size: b"bye"
+    arguments: tuple[Any, ...] = (net, protocol, ("192.0.2.1", 1), None, 0, Poller())
+    eager = EagerServer(*arguments)
+    protocol.makeConnection(eager)  # type: ignore[no-untyped-call]
+    return eager
+
+
+def test_a_close_in_a_read_with_nothing_to_send_needs_no_turn() -> None:
+    eager = closing(Socket())
+    assert eager.doRead() is CONNECTION_DONE
+    assert not wants_to_write(eager)
+
+
+def test_what_is_written_after_the_close_was_asked_for_still_goes_out() -> None:
+    net = Socket()
+    assert closing(net, last=b"farewell").doRead() is CONNECTION_DONE
+    assert net.sent == [b"farewell"]
+
+
+def test_a_close_waits_for_what_the_socket_did_not_take() -> None:
+    net = Socket(3)
+    eager = closing(net, last=b"farewell")
+    assert eager.doRead() is None
+    assert wants_to_write(eager)
+    assert eager.doWrite() is CONNECTION_DONE
+    assert b"".join(net.sent) == b"farewell"
+
+
+def test_a_close_waits_for_what_waited_before() -> None:
+    net = Socket(3)
+    eager = closing(net)
+    eager.write(b"earlier")
+    assert eager.doRead() is None
+    assert eager.doWrite() is CONNECTION_DONE
+    assert b"".join(net.sent) == b"earlier"
+
+
+def test_an_abort_after_a_close_stays_an_abort() -> None:
+    eager = closing(Socket(), abort=True)
+    assert eager.doRead() is None
+    assert eager._aborting
+
+
+def test_a_close_outside_of_a_read_is_twisteds() -> None:
+    eager = closing(Socket())
+    eager.loseConnection()
+    assert wants_to_write(eager)
+    assert eager.doWrite() is CONNECTION_DONE
+
+
 def test_what_is_too_large_for_one_send_goes_on_with_twisted() -> None:
     net = Socket()
     eager = transport(net)
