@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.logger import Logger, LogLevel
 
 from mqttd.admin.publisher import SystemPublisher, level_of
@@ -66,6 +66,8 @@ class Alarms:
         self._wall_clock = wall_clock
         self._active: dict[str, Alarm] = {}
         self._history: deque[Alarm] = deque(maxlen=MAXIMUM_HISTORY)
+        #: Called with each alarm when it begins, and when it is over.
+        self.observers: list[Callable[[Alarm], None]] = []
         #: Alarms that were not taken, since too many were active.
         self.left_out = 0
 
@@ -99,6 +101,7 @@ class Alarms:
             summary=summary,
         )
         self._system.publish(self._topic(alarm_id, "alert"), _alert(alarm), retain=True)
+        self._tell(alarm)
         return True
 
     def clear(self, alarm_id: str) -> bool:
@@ -107,14 +110,18 @@ class Alarms:
         if alarm is None:
             return False
         now = self._wall_clock()
-        self._history.append(
-            Alarm(alarm.id, alarm.severity, alarm.title, alarm.summary, alarm.since, now)
-        )
+        over = evolve(alarm, cleared_at=now)
+        self._history.append(over)
         log.info("Alarm {alarm_id!r} is over", alarm_id=alarm_id)
         self._system.forget(self._topic(alarm_id, "alert"))
         payload = json.dumps({"id": alarm_id, "ts": int(now)}).encode()
         self._system.publish(self._topic(alarm_id, "clear"), payload)
+        self._tell(over)
         return True
+
+    def _tell(self, alarm: Alarm) -> None:
+        for observer in list(self.observers):
+            observer(alarm)
 
     def _topic(self, alarm_id: str, what: str) -> str:
         return f"{self._system.prefix}alarms/{level_of(alarm_id)}/{what}"

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def open_api(
     path: str | None = None,
     url: str | None = None,
     token_file: str | None = None,
+    ca_file: str | None = None,
     timeout: float = TIMEOUT,
 ) -> API:
     """The API at *url*, or at the Unix socket *path*, or where a daemon has it.
@@ -166,12 +168,12 @@ def open_api(
     :raise Failed: when the address or the token cannot be used.
     """
     if url:
-        return _over_network(url, _token(token_file), timeout)
+        return _over_network(url, _token(token_file), ca_file, timeout)
     path = path or os.environ.get(SOCKET_VARIABLE) or str(find_control_socket())
     return API(path, UnixConnection(path, timeout))
 
 
-def _over_network(url: str, token: str, timeout: float) -> API:
+def _over_network(url: str, token: str, ca_file: str | None, timeout: float) -> API:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -180,10 +182,21 @@ def _over_network(url: str, token: str, timeout: float) -> API:
         parts = urlsplit("")
     if not host or parts.scheme not in ("http", "https"):
         raise Failed(f"--url {url}: not a URL such as https://broker.example:8443")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = _trust(ca_file)
+        secure = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        return API(url, secure, token)
     if parts.scheme == "http" and token and host not in ("localhost", "127.0.0.1", "::1"):
         raise Failed(f"--url {url}: a token goes over https only, or to this machine")
-    return API(url, kind(host, port, timeout=timeout), token)
+    return API(url, http.client.HTTPConnection(host, port, timeout=timeout), token)
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        # ssl.SSLError, for what is no PEM, is one, too.
+        raise Failed(f"--ca-file {ca_file}: {error.strerror or error}") from None
 
 
 def _token(file: str | None) -> str:

@@ -24,4 +24,5 @@ class Context:
             getattr(self.arguments, "socket", None),
             getattr(self.arguments, "url", None),
             getattr(self.arguments, "token_file", None),
+            getattr(self.arguments, "ca_file", None),
         )

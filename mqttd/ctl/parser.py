@@ -63,6 +63,9 @@ def _common() -> argparse.ArgumentParser:
     options.add_argument(
         "--token-file", metavar="FILE", help="file with the token for --url (or $MQTTD_TOKEN)"
     )
+    options.add_argument(
+        "--ca-file", metavar="FILE", help="PEM file of the authority that --url is trusted by"
+    )
     return common
 
 

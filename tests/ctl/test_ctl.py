@@ -85,6 +85,13 @@ def test_a_token_file_must_be_readable(run: Any, tmp_path: Path) -> None:
     assert (code, str(file) in error) == (1, True)
 
 
+def test_an_authority_must_be_one(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    assert str(file) in run("--url", "https://b", "--ca-file", str(file), "status")[2]
+    file.write_text("nonsense")
+    assert str(file) in run("--url", "https://b", "--ca-file", str(file), "status")[2]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion_knows_the_commands(run: Any, shell: str) -> None:
     code, out, _ = run("completion", shell)

@@ -137,6 +137,14 @@ class OnSockets(TestCase):
 
         status, before = await threads.deferToThread(shown)
         assert status == 200
+        url = f"https://localhost:{port}"
+        token = folder / "token"
+        token.write_text(broker.control.tokens.add("test", Role.VIEWER))
+        trusted = open_api(None, url, str(token), str(authority.certificate))
+        assert "node" in await threads.deferToThread(trusted.get, "node")
+        stranger = open_api(None, url, str(token))
+        with pytest.raises(Failed, match="certificate"):
+            await threads.deferToThread(stranger.get, "node")
         renewed, new_key = authority.sign("localhost", "renewed")
         os.replace(renewed, certificate)
         os.replace(new_key, key)

@@ -244,6 +244,17 @@ def test_who_comes_and_goes_is_told(web: Web) -> None:
     assert listener.events() == []
 
 
+def test_alarms_are_told_as_they_come_and_go(web: Web) -> None:
+    listener = Listener(web, "/events")
+    web.admin.alarms.activate("disk", Severity.ERROR, "title", "summary")
+    web.admin.alarms.clear("disk")
+    (first, alarm), (second, over) = listener.events()
+    assert (first, alarm["id"], alarm["cleared_at"]) == ("alarm", "disk", None)
+    assert (second, over["cleared_at"] is None) == ("all-clear", False)
+    listener.stream.close()
+    assert web.admin.alarms.observers == []
+
+
 def test_figures_come_as_often_as_wanted(web: Web) -> None:
     listener = Listener(web, "/events?stats_every=2")
     web.advance(4)

@@ -6,7 +6,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
+from mqttd.admin.alarms import Alarm
 from mqttd.admin.http.call import Call
+from mqttd.admin.http.routes.alarms import shown
 from mqttd.admin.http.routes.stats import show as figures
 from mqttd.admin.http.sse import MEDIA_TYPE, EventStream
 from mqttd.admin.http.table import Parameter, Role, Route
@@ -20,6 +22,8 @@ class _Watch:
         self._broker = call.daemon.broker
         self._broker.hooks.add("connected", self._connected)
         self._broker.hooks.add("disconnected", self._disconnected)
+        self._alarms = call.daemon.admin.alarms
+        self._alarms.observers.append(self._alarm)
         self._timer: IDelayedCall | None = None
         self.stream = EventStream(call, self._end)
         self._every = call.query["stats_every"]
@@ -32,6 +36,9 @@ class _Watch:
     def _disconnected(self, connection: Any, reason: str) -> None:
         self.stream.send("disconnected", {**_shown(connection), "reason": reason})
 
+    def _alarm(self, alarm: Alarm) -> None:
+        self.stream.send("alarm" if alarm.cleared_at is None else "all-clear", shown(alarm))
+
     def _tell(self) -> None:
         self.stream.send("stats", figures(self._call))
         self._timer = self._call.daemon.clock.callLater(self._every, self._tell)
@@ -39,6 +46,7 @@ class _Watch:
     def _end(self) -> None:
         self._broker.hooks.remove("connected", self._connected)
         self._broker.hooks.remove("disconnected", self._disconnected)
+        self._alarms.observers.remove(self._alarm)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -61,7 +69,7 @@ ROUTES = (
         "/events",
         Role.VIEWER,
         watch,
-        "Clients that come and go, and figures, as Server-Sent Events",
+        "Clients that come and go, alarms, and figures, as Server-Sent Events",
         "events",
         query=(
             Parameter(
