@@ -4,13 +4,16 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mqttd.access.patterns import Pattern, PatternError, covers, overlaps
 from mqttd.wire.topics import check_topic_filter, matches
 from tests.access.support import ask
 from tests.bad_input.support import instructions
+
+#: The machine may have others to serve.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 LEVELS = ("a", "b", "", "$s", "+", "#")
 #: Every topic of up to four levels, with a level that no filter names.
@@ -28,6 +31,7 @@ FILTERS = [
 ]
 
 
+@BUSY
 @given(st.sampled_from(FILTERS), st.sampled_from(FILTERS))
 def test_a_filter_is_compared_by_the_topics_that_it_matches(one: str, other: str) -> None:
     mine, theirs = ({topic for topic in TOPICS if matches(text, topic)} for text in (one, other))
@@ -37,6 +41,7 @@ def test_a_filter_is_compared_by_the_topics_that_it_matches(one: str, other: str
         assert theirs <= mine
 
 
+@BUSY
 @given(st.sampled_from(FILTERS), st.sampled_from(TOPICS))
 def test_a_topic_is_covered_when_it_matches(pattern: str, topic: str) -> None:
     assert covers(pattern.split("/"), topic.split("/")) is matches(pattern, topic)
