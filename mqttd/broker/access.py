@@ -149,14 +149,24 @@ class Guard:
             self._remember(key, answer is True, self._answers, self._epoch)
             return answer is True
         answer.addCallbacks(
-            self._looked_up, self._failed, callbackArgs=(key, self._answers, self._epoch)
+            self._looked_up,
+            self._failed,
+            callbackArgs=(key, self._answers, self._epoch, self.avatar),
         )
         known = answer.result if answer.called and not answer.paused else None
         return known if isinstance(known, bool) else answer
 
     def _looked_up(
-        self, answer: Any, key: Key, answers: dict[Key, bool | LookedUp] | None, epoch: int
-    ) -> bool:
+        self,
+        answer: Any,
+        key: Key,
+        answers: dict[Key, bool | LookedUp] | None,
+        epoch: int,
+        avatar: IMQTTAvatar,
+    ) -> bool | Deferred[bool]:
+        if epoch != self.authorizer.epoch or avatar is not self.avatar:
+            # By rules, or for somebody, of before: what holds now is to be asked.
+            return self.allowed(*key)
         allowed = answer is True
         time_to_live = getattr(self.authorizer, "time_to_live", inf)
         if time_to_live == inf:
