@@ -398,9 +398,6 @@ class MQTTBroker(Service):
                 listener.abort()
             await deferLater(self.reactor, 0)
         await self.control.stop()
-        if self._sign_of_life is not None:
-            self._sign_of_life.stop()
-            self._sign_of_life = None
         await self._stop_plugins(max(DRAIN_TICK, deadline - self.broker.seconds()))
         self.admin.stop()
         await self._close_store()
@@ -411,6 +408,10 @@ class MQTTBroker(Service):
             self.access.stop()
         self.listeners.clear()
         self._retired.clear()
+        # To the very end: the store may take its time.
+        if self._sign_of_life is not None:
+            self._sign_of_life.stop()
+            self._sign_of_life = None
         self._bound = self._begun = False
         self._stopped = True
 
