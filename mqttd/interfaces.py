@@ -445,6 +445,8 @@ class IStore(Interface):
         "None comes before the callbacks that waited."
     )
     backlog: int = Attribute("Bytes of messages that were added and are not committed yet.")
+    commits: int = Attribute("Commits since the start.")
+    commit_seconds: float = Attribute("What they took, all together.")
 
     def start() -> StoreContents:
         """Open the store; blocks. Raises ``StoreError``."""

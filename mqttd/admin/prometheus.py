@@ -100,6 +100,7 @@ class _Collector:
             {listener.name: listener.connections for listener in daemon.listeners.values()},
         )
         yield from _access(daemon.broker)
+        yield from _store(daemon.broker)
         metrics = daemon.broker.metrics
         yield _histogram(
             "event_loop_delay_seconds", "How late the event loop came back.", metrics.loop_delay
@@ -132,6 +133,16 @@ def _access(broker: Any) -> Iterator[Metric]:
         for ban in broker.admission.bans:
             bans[ban.kind] += 1
         yield _by_label("bans", "Bans in force.", "kind", bans)
+
+
+def _store(broker: Any) -> Iterator[Metric]:
+    if broker.durability is None:
+        return
+    store = broker.durability.store
+    yield _gauge("store_failing", "1 while the store commits nothing.", bool(store.problem))
+    yield _gauge("store_backlog_bytes", "Messages that are not committed yet.", store.backlog)
+    yield _counter("store_commits", "Commits of the store.", "", store.commits)
+    yield _counter("store_commit_seconds", "Time that they took.", "", store.commit_seconds)
 
 
 def _alarms(daemon: Any) -> dict[str, int]:

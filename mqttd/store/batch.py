@@ -137,6 +137,8 @@ class BatchedStore:
         self._has_begun = False
         self._ids = SessionIds()
         self._next_mid = 1
+        self.commits = 0
+        self.commit_seconds = 0.0
         self.problem: str | None = None
         self.on_problem: list[Callable[[str | None], None]] = []
 

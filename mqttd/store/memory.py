@@ -160,6 +160,7 @@ class MemoryStore(BatchedStore):
         batch = self._take_batch()
         self.tables.apply(batch)
         self.tables.time, self.tables.wall = self.time(), self._wall_clock()
+        self.commits += 1
         self._ids.give_back(batch.ended)
         call_all(batch.callbacks)
 

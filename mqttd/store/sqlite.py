@@ -86,8 +86,7 @@ class SQLiteStore(BatchedStore):
         self._stopped: list[Deferred[None]] = []
         self._tidied_at = 0.0
         self._questions: set[Question[Any]] = set()
-        #: Commits so far.
-        self.commits = 0
+        self._handed_over_at = 0.0
 
     # --- start and stop -----------------------------------------------------------
 
@@ -213,6 +212,7 @@ class SQLiteStore(BatchedStore):
         assert batch is not None
         clocks = self.time(), self._wall_clock()
         self._is_writing = True
+        self._handed_over_at = self._seconds()
         if shrinking is None:
             file.writer.submit(lambda: file.write(batch, *clocks), self._done)
         else:
@@ -226,6 +226,7 @@ class SQLiteStore(BatchedStore):
         batch, self._written = self._written, None
         assert batch is not None
         self.commits += 1
+        self.commit_seconds += self._seconds() - self._handed_over_at
         self._retry_after = RETRY_FIRST
         if self.problem is not None:
             log.info("The store {path} is written again", path=str(self.path))

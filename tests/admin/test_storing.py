@@ -8,6 +8,7 @@ import pytest
 
 from mqttd.admin import Admin
 from mqttd.admin.http.routes.watch import unready
+from mqttd.admin.prometheus import _store
 from mqttd.admin.storing import STORE_ALARM
 from mqttd.settings import BrokerSettings
 from mqttd.testing import ManualStore, VirtualBroker, VirtualClient
@@ -63,3 +64,13 @@ def unready_of(virtual: VirtualBroker) -> list[str]:
         listeners: dict[str, object] = {}  # noqa: RUF012
 
     return unready(Daemon)
+
+
+def test_figures_for_prometheus(store: ManualStore) -> None:
+    virtual, _admin, _listener = begin(store)
+    store.commit()
+    store.fail()
+    found = {metric.name: metric.samples[0].value for metric in _store(virtual.broker)}
+    assert found["mqttd_store_failing"] == 1
+    assert found["mqttd_store_backlog_bytes"] == 0
+    assert found["mqttd_store_commits"] == store.commits > 0
