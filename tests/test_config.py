@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import attrs
@@ -611,3 +612,15 @@ def test_what_is_in_force_can_be_read_again() -> None:
     settings = parse_settings(text)
     assert settings.session.priorities == {"alarm/#": 200, "a.b": 1}
     assert parse_settings(render_settings(settings)) == settings
+
+
+def examples(page: str) -> list[str]:
+    """The configurations that *page* of the documentation shows."""
+    text = (ETC.parent / "docs" / page).read_text()
+    blocks = re.findall(r"^\.\. code-block:: toml\n\n((?:   .*\n|\n)+)", text, flags=re.M)
+    return [textwrap.dedent(block) for block in blocks]
+
+
+@pytest.mark.parametrize("text", examples("authentication.rst"))
+def test_what_the_documentation_of_authentication_shows_is_a_configuration(text: str) -> None:
+    assert parse_settings(text).authentication
