@@ -121,6 +121,7 @@ class DurableSession(Session):
         self.listener = stored.listener
         self.expiry = stored.expiry
         self.stored_at = stored.created_at
+        self.created_at -= self.durability.store.time() - stored.created_at
         self.ended_at = stored.ended_at
         self.last_seq = restored.last_seq
         self.cold = restored.sent
@@ -234,7 +235,8 @@ class DurableSession(Session):
     def _oblige(self, delivery: DurableDelivery) -> None:
         """*delivery* must be safe, or done, before its message is acknowledged."""
         durability = self.durability
-        if self.consumer is None or delivery.message.qos == 2 or durability.at_once:
+        is_twofold = delivery.message.qos == 2 or delivery.qos == 2
+        if self.consumer is None or is_twofold or durability.at_once:
             self.write_in_turn(delivery)
             durability.added()
             return
@@ -334,10 +336,7 @@ class DurableSession(Session):
                 self._owe(delivery)
             self._write(delivery, consumer, packet_id, False)
             return
-        if delivery.kept == OWED:
-            self.write(delivery)
-        else:
-            self.note_state(delivery)
+        self.note_state(delivery)
         self.durability.store.committed(partial(self._safe, delivery))
 
     def _safe(self, delivery: DurableDelivery) -> None:

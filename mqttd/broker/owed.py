@@ -58,7 +58,7 @@ class DurableDelivery(Delivery):
             return None
         if self.kept == OWED:
             session.write(self)
-        elif self.packet_id:
+        elif self.packet_id and self.qos == 1:  # that of QoS 2 was noted when it was due
             session.note_state(self)
         receipt, self.receipt = self.receipt, None
         session.owes_no_more(self)

@@ -145,8 +145,9 @@ def _is_repeated(connection: Connection, packet_id: int) -> bool:
 
 
 def _check_quota(connection: Connection) -> None:
-    # QoS 1 is acknowledged before the next packet is looked at, so only QoS 2
-    # adds up. [MQTT-3.3.4-7] [MQTT-3.3.4-8] bind the client; this is the answer.
+    # QoS 1 is acknowledged at once, or pauses the client when too much of it waits
+    # (``receipts``), so only QoS 2 adds up. [MQTT-3.3.4-7]
+    # [MQTT-3.3.4-8] bind the client; this is the answer.
     awaiting = connection.session.awaiting_release
     if awaiting is not None and len(awaiting) >= connection.maximum_awaiting:
         raise ProtocolViolation(

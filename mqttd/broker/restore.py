@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+#: Sessions and retained messages, together, that are worth it to be left out of
+#: garbage collection.
+MANY = 10_000
+
 #: Records written in a turn, of connections that ended with the last broker.
 SLICE = 500
 
@@ -42,7 +46,9 @@ def restore(broker: Broker, durability: Durability, contents: StoreContents) -> 
         restorer = Restorer(broker, durability, contents.alive_until)
         restorer.take_sessions(contents)
         restorer.take_retained(contents)
-        gc.freeze()
+        if len(broker.sessions) + broker.retained.count > MANY:
+            # Nor look at it ever again, each time that all is looked at.
+            gc.freeze()
     finally:
         if collecting:
             gc.enable()

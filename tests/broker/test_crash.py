@@ -25,8 +25,6 @@ from mqttd.wire.codes import MQTT5, MQTT311
 from mqttd.wire.packets import Connect, Packet, Properties
 from tests.kill.clients import Client, Publisher, Subscriber, verdict
 
-SETTINGS = BrokerSettings(session=evolve(SessionSettings(), maximum_inflight=4))
-
 #: Clients talk more often than anything else happens, and not always to the end.
 WEIGHTS = {"publish": 6, "listen": 12, "tick": 3, "commit": 3, "drop": 1, "connect": 3, "crash": 1}
 NAMES = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
@@ -40,11 +38,13 @@ STEPS = st.lists(
 class World:
     """A broker, its store, and clients that outlive it."""
 
-    def __init__(self, lane: bool) -> None:
+    def __init__(self, lane: bool, upgrade: bool = False) -> None:
         self.clock = VirtualClock()
         self.store = ManualStore(lambda: 1e9 + self.clock.seconds(), self.clock.seconds)
         self.store.automatic = True
         self._lane = lane
+        session = evolve(SessionSettings(), maximum_inflight=4, upgrade_qos=upgrade)
+        self._settings = BrokerSettings(session=session)
         self._start()
         self.publishers = [
             Publisher("p1-4", MQTT311, 1, window=0),
@@ -71,7 +71,7 @@ class World:
         self.store.automatic = False
 
     def _start(self) -> None:
-        self.broker = VirtualBroker(SETTINGS, store=self.store, clock=self.clock)
+        self.broker = VirtualBroker(self._settings, store=self.store, clock=self.clock)
         self.broker.broker.use_fast_lane = self._lane
 
     def act(self, name: str, index: int, amount: int) -> None:
@@ -177,7 +177,11 @@ def short_pages() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("lane", [True, False], ids=["lane", "plain"])
+@pytest.mark.parametrize(
+    ("lane", "upgrade"),
+    [(True, False), (False, False), (False, True)],
+    ids=["lane", "plain", "upgraded"],
+)
 @given(steps=STEPS)
 @settings(
     max_examples=100,
@@ -185,9 +189,9 @@ def short_pages() -> Iterator[None]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nothing_is_lost_doubled_or_disordered(
-    lane: bool, steps: list[tuple[str, int, int]]
+    lane: bool, upgrade: bool, steps: list[tuple[str, int, int]]
 ) -> None:
-    world = World(lane)
+    world = World(lane, upgrade)
     for step in steps:
         world.act(*step)
     assert world.finish() == []
