@@ -26,6 +26,7 @@ from mqttd.store.schema import (
     explain,
     get_meta,
     log_of,
+    new_store_id,
     open_to_read,
     opened_store,
     put_meta,
@@ -152,7 +153,7 @@ def restore(source: str | Path, directory: str | Path) -> list[Path]:
             if problems := _integrity(connection):
                 raise StoreError(f"{str(source)!r} is damaged: {problems[0]}")
             # Another store from here on: no log of the old one fits it.
-            put_meta(connection, store="", closed=1)
+            put_meta(connection, store=new_store_id(), closed=1)
         sync(part)
         moved = _set_aside(directory)
         part.rename(directory / DATABASE)

@@ -194,10 +194,15 @@ def _generation(connection: Connection) -> tuple[str, int]:
     return str(get_meta(connection, "store", "")), int(str(get_meta(connection, "generation", 0)))
 
 
+def new_store_id() -> str:
+    """What tells one store from another."""
+    return uuid.uuid4().hex
+
+
 def _begin_generation(connection: Connection) -> None:
     store, generation = _generation(connection)
     connection.execute("BEGIN IMMEDIATE")
-    put_meta(connection, store=store or uuid.uuid4().hex, generation=generation + 1, closed=0)
+    put_meta(connection, store=store or new_store_id(), generation=generation + 1, closed=0)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
