@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,9 @@ pytest.importorskip("schemathesis", reason="needs schemathesis: pip install '.[d
 #: What is left out: no schema can say what a topic or a setting may be; and that a
 #: wrong password gets nowhere is tested elsewhere, for here it waits a second each time.
 WITHOUT = "positive_data_acceptance,ignored_auth"
+
+#: Every border of every parameter takes its time: that is for CI.
+PHASES = "coverage,fuzzing" if os.environ.get("CI") else "fuzzing"
 
 
 def test_the_api_keeps_what_its_document_promises(
@@ -49,7 +53,7 @@ def test_the_api_keeps_what_its_document_promises(
             f"--header=Authorization: Bearer {made['token']}",
             # These go on for as long as somebody listens.
             "--exclude-path-regex=^/(events|messages)$",
-            "--phases=coverage,fuzzing",
+            f"--phases={PHASES}",
             "--max-examples=5",
             "--generation-deterministic",
             f"--exclude-checks={WITHOUT}",
