@@ -184,8 +184,10 @@ def test_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tests() -> None:
     if not any(point.name == "mqttd" for point in entry_points(group="pytest11")):
         absent("the entry point of the pytest plugin", "pip install -e '.[test]'")
+    # -P, since requests.py there is no library, as a plugin of pytest's may think.
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "tests"],
+        [*command, "-c", os.devnull, "tests"],
         cwd=EXAMPLES,
         capture_output=True,
         text=True,
