@@ -132,12 +132,13 @@ def measure(folder: str, options: argparse.Namespace) -> None:
     try:
         link = wait_for(lambda: Link(port, "probe"))
         serves = time.monotonic() - began
-        memory = resident(process.pid)
+        memory, processor = resident(process.pid), cpu(process.pid)
         check(link, port, options)
         print(
             f"{options.sessions:,} sessions, {options.queued:,} queued, "
-            f"{options.retained:,} retained: CONNACK after {serves:.2f} s, "
-            f"{memory / 2**20:.0f} MiB (at most {peak(process.pid) / 2**20:.0f})",
+            f"{options.retained:,} retained: CONNACK after {serves:.2f} s "
+            f"({processor:.2f} s of CPU), {memory / 2**20:.0f} MiB "
+            f"(at most {peak(process.pid) / 2**20:.0f})",
             flush=True,
         )
     finally:
@@ -200,6 +201,12 @@ def wait_for(attempt: Callable[[], Link]) -> Link:
 def resident(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu(pid: int) -> float:
+    """Seconds that it has used, in all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak(pid: int) -> int:

@@ -316,6 +316,8 @@ class Connection:
             receipts.forget(self)
         if state not in (State.ACCEPTED, State.CONNECTED):
             return
+        if state is State.ACCEPTED:
+            will = False  # the client was never told that its will is ours
         broker, session = self.broker, self.session
         del broker.connections[self.client_id]
         broker.retrying.discard(self)

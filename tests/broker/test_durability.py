@@ -99,6 +99,19 @@ def test_a_client_that_is_taken_over_before_connack_is_refused(kept: Kept) -> No
     second.expect(Connack, reason=0)
 
 
+def test_a_client_that_leaves_before_connack_has_no_will(kept: Kept) -> None:
+    watcher = kept.bare.connect("watcher")
+    watcher.subscribe("#", qos=1)
+    kept.by_hand()
+    client = kept.connect("a", will=Will("gone", b"x", 1))
+    client.drop()
+    other = kept.connect("b", will=Will("gone", b"y", 1))
+    kept.connect("b")
+    kept.commit()
+    assert other.closed
+    watcher.expect_nothing()
+
+
 # --- QoS 1 -------------------------------------------------------------------------
 
 
