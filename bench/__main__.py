@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -63,14 +64,18 @@ class Driver:
     folder: Path
     report: Report = field(factory=Report)
     certificate: Path | None = None
-    next_port: int = 21_000
+    #: Not the same for two runs at a time.
+    next_port: int = field(factory=lambda: 21_000 + os.getpid() * 40 % 8_000)
     #: (broker, with TLS) that did not start: not tried again.
     missing: set[tuple[str, bool]] = field(factory=set)
 
     def ports(self) -> tuple[int, int]:
         """Fresh ports: those of the last broker may still be resting."""
-        self.next_port = 21_000 + (self.next_port - 21_000 + 2) % 8_000
-        return self.next_port, self.next_port + 1
+        while True:
+            self.next_port = 21_000 + (self.next_port - 21_000 + 2) % 8_000
+            # The third is of what some brokers open besides.
+            if all(_is_free(self.next_port + more) for more in (0, 1, 20)):
+                return self.next_port, self.next_port + 1
 
     def certificate_for(self, scenario: Scenario) -> Path | None:
         if not scenario.tls:
@@ -135,6 +140,16 @@ class Driver:
                     self.missing.add((broker.name, scenario.tls))
         self.report.print_scenario(scenario, scenario.quick if self.options.quick else "")
         sys.stdout.flush()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
