@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, fields, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import (
     Deferred,
@@ -29,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mqttd import __version__
-from mqttd.access import Authentication, Changed
+from mqttd.access import Authentication
 from mqttd.access.admission import Admission
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.bans import BanList
@@ -39,10 +38,12 @@ from mqttd.admin.http import ControlError, HTTPControl
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
 from mqttd.interfaces import IDaemon, StoreError
+from mqttd.listeners import Listeners, Reloaded, StartError
 from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
 from mqttd.net.tls import ServerTLS, TLSError, TLSFactory
 from mqttd.plugins import PluginError, Plugins
+from mqttd.reloading import take_over
 from mqttd.settings import BrokerSettings, ListenerSettings, TLSSettings
 from mqttd.store import make_store
 from mqttd.systemd import Supervisor
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
     from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, IStore
 
+__all__ = ["MQTTBroker", "Reloaded", "StartError", "raise_file_limit"]
+
 log = Logger()
 
 #: Seconds between looks at how many connections a drain still waits for.
@@ -59,48 +62,6 @@ DRAIN_TICK = 0.05
 
 #: Seconds that a stop waits for the disk.
 STORE_TIMEOUT = 30.0
-
-#: Settings that the broker takes over while it runs; others need a restart.
-#: ``protocol``, ``session`` and ``limits`` work through the listeners.
-CHANGEABLE = frozenset(
-    {
-        "protocol",
-        "session",
-        "limits",
-        "shared_limits",
-        "retained",
-        "maximum_offline_sessions",
-        "sys_interval",
-        "presence",
-        "share_sessions",
-        "drain_timeout",
-        "drain_spread",
-        "authorization",
-        "access",
-        "abuse",
-        "log_level",
-        "log_levels",
-        "hooks",
-        "authentication",
-        "listeners",
-    }
-)
-
-
-class StartError(Exception):
-    """The broker could not start; nothing is left listening."""
-
-
-@frozen
-class Reloaded:
-    """What a reload did."""
-
-    #: Settings and listeners that are new, gone or different now.
-    changed: tuple[str, ...] = ()
-    #: Settings that differ and have no effect before a restart.
-    restart_needed: tuple[str, ...] = ()
-    #: What went wrong; what it concerns is as it was.
-    errors: tuple[str, ...] = ()
 
 
 @implementer(IDaemon)
@@ -147,7 +108,7 @@ class MQTTBroker(Service):
         if authorizer is not None and settings.authorization:
             raise ValueError("give either an authorizer or settings.authorization, not both")
         self._authorizer = authorizer
-        self._methods = tuple(methods)
+        self.methods = tuple(methods)
         self._plugin_objects = tuple(plugins)
         self._reload = reload
         self._control_socket = control_socket
@@ -159,12 +120,7 @@ class MQTTBroker(Service):
         #: Fires when the store of a broker that could not start is closed.
         self._closing: Deferred[None] = succeed(None)
         self._previous_handler: Any = None
-        #: Endpoint -> listener.
-        self.listeners: dict[str, Listener] = {}
-        #: Those that were taken away by a reload, while clients remain.
-        self._retired: list[Listener] = []
-        #: Endpoints that an operator has closed.
-        self._closed: set[str] = set()
+        self.listening = Listeners(reactor, lambda: bool(self.running))
         self._make_broker()
         self._bound = self._begun = False
         self._stopped = False
@@ -191,7 +147,7 @@ class MQTTBroker(Service):
             seconds=seconds,
             portal=self.authentication.portal,
             authorizer=self._authorizer or self.access,
-            methods=(*self._methods, *self.authentication.methods),
+            methods=(*self.methods, *self.authentication.methods),
             store=self._store(),
         )
         #: Who is kept out.
@@ -202,7 +158,7 @@ class MQTTBroker(Service):
             time.time,
         )
         #: What its listeners share: buckets, and the gathering of output.
-        self.network = Network(self.broker)
+        self.network = self.listening.network = Network(self.broker)
         #: What the broker says about itself: $SYS, alarms, statistics.
         self.admin = Admin(self.broker)
         #: What takes part by hooks.
@@ -263,12 +219,12 @@ class MQTTBroker(Service):
     def _bind(self) -> None:
         if self._bound:
             return
-        self._check_listeners(self.settings)
+        self.check_listeners(self.settings)
         raise_file_limit()
         self._make_anew()
         self._bound = True
         for settings in self.settings.listeners:
-            self._open(settings).addErrback(self._bind_failed)
+            self.listening.open(settings).addErrback(self._bind_failed)
             self._raise_start_error()
 
     def _make_anew(self) -> None:
@@ -279,7 +235,7 @@ class MQTTBroker(Service):
     def _begin(self) -> None:
         if self._begun:
             return
-        self._check_listeners(self.settings)
+        self.check_listeners(self.settings)
         self._make_anew()
         self._begun = True
         self.authentication.start()
@@ -308,31 +264,22 @@ class MQTTBroker(Service):
             error, self.start_error = self.start_error, None
             raise error
 
-    def _check_listeners(self, settings: BrokerSettings) -> None:
+    def check_listeners(self, settings: BrokerSettings) -> None:
+        """:raise ConfigError: where somebody could come in whom nobody knows."""
         check_listeners(settings.listeners, bool(self._checkers or settings.authentication))
+
+    @property
+    def listeners(self) -> dict[str, Listener]:
+        """Endpoint -> listener."""
+        return self.listening.serving
 
     def open_listener(self, settings: ListenerSettings) -> Deferred[None]:
         """Listen again as *settings* say; fails with ``StartError``."""
-        self._closed.discard(settings.endpoint)
-        return self._open(settings)
+        return self.listening.open_again(settings)
 
     def close_listener(self, endpoint: str) -> None:
         """Listen there no more, until ``open_listener`` or a start; its clients stay."""
-        self._closed.add(endpoint)
-        self._retire(endpoint)
-
-    def _retire(self, endpoint: str) -> Deferred[None]:
-        listener = self.listeners.pop(endpoint)
-        self._retired.append(listener)
-        return listener.stop()
-
-    def _open(self, settings: ListenerSettings) -> Deferred[None]:
-        """Listen as *settings* say; fails with ``StartError``."""
-        kind = _site_listener() if settings.endpoint.startswith("site:") else Listener
-        listener = kind(self.reactor, self.network, settings)
-        self.listeners[settings.endpoint] = listener
-        opened: Deferred[None] = ensureDeferred(_started(listener, settings))
-        return opened.addErrback(self._forget, settings.endpoint)
+        self.listening.close(endpoint)
 
     def resource(self, name: str) -> Any:
         """A resource for a web site of ``twisted.web`` that speaks MQTT over WebSocket.
@@ -342,10 +289,6 @@ class MQTTBroker(Service):
         from mqttd.net.site import MQTTResource, find_site
 
         return MQTTResource(find_site(self.listeners, name))
-
-    def _forget(self, failure: Failure, endpoint: str) -> Failure:
-        self.listeners.pop(endpoint, None)
-        return failure
 
     def _bind_failed(self, failure: Failure) -> None:
         """All or nothing: what is open closes again."""
@@ -384,7 +327,7 @@ class MQTTBroker(Service):
 
     async def _drain(self) -> None:
         """In this order: no new client, farewell, flush, cut, the store, silence."""
-        listeners = (*self.listeners.values(), *self._retired)
+        listeners = self.listening.all()
         closing = DeferredList([listener.stop() for listener in listeners], consumeErrors=True)
         await self._take_leave()
         deadline = self.broker.seconds() + self.settings.drain_timeout
@@ -406,8 +349,7 @@ class MQTTBroker(Service):
         self.admission.stop()
         if self.access is not None:
             self.access.stop()
-        self.listeners.clear()
-        self._retired.clear()
+        self.listening.clear()
         # To the very end: the store may take its time.
         if self._sign_of_life is not None:
             self._sign_of_life.stop()
@@ -473,77 +415,14 @@ class MQTTBroker(Service):
             result = Reloaded(errors=(str(error),))
         else:
             result = self.take_over(settings)
-        _report(result)
+        result.tell()
         return result
 
     def take_over(self, settings: BrokerSettings) -> Reloaded:
-        """Change to *settings* as far as that is possible while running.
+        """Change to *settings* as far as that is possible while running."""
+        return take_over(self, settings)
 
-        Certificates and revocation lists are read again. Connections keep the
-        limits they began with; those of a listener that is gone stay.
-        """
-        try:
-            self._check_listeners(settings)
-        except ConfigError as error:
-            return Reloaded(errors=tuple(error.lines()))
-        different = {
-            f.name: getattr(settings, f.name)
-            for f in fields(BrokerSettings)
-            if getattr(settings, f.name) != getattr(self.settings, f.name)
-        }
-        known = self.authentication.reload(settings.authentication)
-        if known.refused:
-            return Reloaded(errors=known.errors)
-        rules, rule_errors = self._change_rules(settings)
-        now = {name: value for name, value in different.items() if name in CHANGEABLE}
-        if rule_errors:
-            # The old rules stay in force, wherever they came from.
-            now.pop("authorization", None)
-            now.pop("access", None)
-        later = tuple(name for name in different if name not in CHANGEABLE)
-        if "abuse" in now and ban_file(settings) != ban_file(self.settings):
-            later += ("abuse.ban_file",)
-        self.settings = self.broker.settings = evolve(self.settings, **now)
-        if "sys_interval" in now:
-            self.admin.sys_topics.stop()
-            self.admin.sys_topics.start()
-        self.admission.change(self.settings.abuse)
-        self.broker.retained.settings = self.settings.retained
-        self.network.limits.change(self.settings.shared_limits)
-        now.pop("listeners", None)
-        now.pop("authentication", None)
-        self._authenticate_by(known)
-        changed, errors = self._change_listeners()
-        errors += self._reload_http_tls()
-        return Reloaded(
-            (*now, *known.names, *changed, *rules),
-            later,
-            (*known.errors, *rule_errors, *errors),
-        )
-
-    def _change_rules(self, settings: BrokerSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Read the access rules again; what they do not allow any more ends."""
-        if self.access is None:
-            wrong = "authorization: the program's own authorizer decides"
-            return (), (wrong,) * bool(settings.authorization)
-        try:
-            if not change(self.access, settings.access, settings.authorization):
-                return (), ()
-        except ConfigError as error:
-            return (), tuple(error.lines())
-        self.broker.rules_changed()
-        return ("access rules",), ()
-
-    def _authenticate_by(self, changed: Changed) -> None:
-        """Put what authentication is now to use, and end what it does not vouch for."""
-        self.broker.portal = self.authentication.portal
-        methods = (*self._methods, *self.authentication.methods)
-        self.broker.methods = {method.name: method for method in methods}
-        for source, revoked in changed.revoked.items():
-            if ended := self.broker.revoke(source, revoked):
-                log.info("{ended} connections by {source} were revoked", ended=ended, source=source)
-
-    def _reload_http_tls(self) -> tuple[str, ...]:
+    def reload_http_tls(self) -> tuple[str, ...]:
         """Read the certificate of the control API again; what went wrong."""
         if self._http_tls is None:
             return ()
@@ -552,74 +431,6 @@ class MQTTBroker(Service):
         except TLSError as error:
             return (f"certificate of [http]: {error}",)
         return ()
-
-    def _change_listeners(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Open, change and close listeners; what was done, and what went wrong."""
-        changed: list[str] = []
-        errors: list[str] = []
-        wanted = {settings.endpoint: settings for settings in self.settings.listeners}
-        self._retired = [listener for listener in self._retired if listener.connections]
-        closing: list[Deferred[None]] = []
-        self._closed &= wanted.keys()
-        for endpoint in self.listeners.keys() - wanted.keys():
-            closing.append(self._retire(endpoint))
-            changed.append(f"listener {endpoint} closed")
-        closed = DeferredList(closing, consumeErrors=True)
-        for endpoint, settings in wanted.items():
-            if endpoint in self._closed:
-                continue
-            if endpoint not in self.listeners:
-                self._open_more(settings, closed, changed, errors)
-                continue
-            listener = self.listeners[endpoint]
-            is_new = listener.settings != settings
-            try:
-                listener.reload(settings)
-            except Exception as error:
-                errors.append(f"listener {endpoint}: {error}")
-                continue
-            if is_new:
-                changed.append(f"listener {endpoint}")
-        return tuple(changed), tuple(errors)
-
-    def _open_more(
-        self,
-        settings: ListenerSettings,
-        closed: Deferred[Any],
-        changed: list[str],
-        errors: list[str],
-    ) -> None:
-        """Listen at one more endpoint; the lists take what came of it.
-
-        What comes of it later is told by the log.
-        """
-        results: list[Reloaded] = []
-        opening = ensureDeferred(self._opened(settings, closed))
-        opening.addCallback(results.append)
-        if results:
-            changed.extend(results[0].changed)
-            errors.extend(results[0].errors)
-        else:
-            changed.append(f"listener {settings.endpoint} opens when others have closed")
-            opening.addCallback(lambda _: _report(results[0]))
-
-    async def _opened(self, settings: ListenerSettings, closed: Deferred[Any]) -> Reloaded:
-        """Listen, if need be when those that are *closed* are out of the way.
-
-        They may have the same port on another address.
-        """
-        try:
-            try:
-                await self._open(settings)
-            except StartError:
-                if closed.called:
-                    raise
-                await closed
-                if self.running:
-                    await self._open(settings)
-        except StartError as error:
-            return Reloaded(errors=(str(error),))
-        return Reloaded(changed=(f"listener {settings.endpoint} opened",))
 
     def _watch_hangup(self) -> None:
         def hangup(number: int, frame: object) -> None:
@@ -633,30 +444,6 @@ class MQTTBroker(Service):
         if self._previous_handler is not None:
             signal.signal(signal.SIGHUP, self._previous_handler)
             self._previous_handler = None
-
-
-def _site_listener() -> type[Listener]:
-    from mqttd.net.site import SiteListener
-
-    return SiteListener
-
-
-async def _started(listener: Listener, settings: ListenerSettings) -> None:
-    try:
-        await listener.start()
-    except Exception as error:
-        reason: BaseException = getattr(error, "socketError", error)
-        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        raise StartError(f"cannot listen on {settings.endpoint!r}: {text}") from error
-
-
-def _report(result: Reloaded) -> None:
-    for error in result.errors:
-        log.error("Reload: {error}", error=error)
-    if result.restart_needed:
-        names = ", ".join(result.restart_needed)
-        log.warn("Reload: only a restart changes {names}", names=names)
-    log.info("Reload: changed {names}", names=", ".join(result.changed) or "nothing")
 
 
 def raise_file_limit() -> int:

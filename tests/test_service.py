@@ -344,7 +344,7 @@ class Draining(SynchronousTestCase):
     def test_a_drain_ends_at_its_deadline_whatever_clients_do(self) -> None:
         clock = Clock()
         listener = ListenerSettings("unix:/nowhere", allow_anonymous=True)
-        with mock.patch("mqttd.service.Listener", StuckListener):
+        with mock.patch("mqttd.listeners.Listener", StuckListener):
             service = MQTTBroker(clock, BrokerSettings(listeners=(listener,), drain_timeout=7.0))
             service.startService()
         stuck: Any = service.listeners["unix:/nowhere"]
