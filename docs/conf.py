@@ -13,7 +13,9 @@ project = "mqttd"
 author = "the mqttd developers"
 copyright = author
 release = version = mqttd.__version__
-extensions: list[str] = []
+extensions = ["docs.from_code"]
+# A :confval:, :option: or :doc: that leads nowhere fails the build.
+nitpicky = True
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_theme_options = {"description": "An MQTT broker on Twisted"}

@@ -144,10 +144,15 @@ def _is_priority(value: Any) -> bool:
 class ProtocolSettings:
     """What the server offers and accepts in the protocol."""
 
+    #: Highest QoS accepted and granted.
     maximum_qos: int = count(2, 0, 2)
+    #: Accept messages to be retained.
     retain_available: bool = flag(True)
+    #: Accept filters with "+" and "#".
     wildcard_subscriptions: bool = flag(True)
+    #: Accept $share/<group>/<filter>.
     shared_subscriptions: bool = flag(True)
+    #: Accept subscription identifiers (5.0).
     subscription_identifiers: bool = flag(True)
     #: Obey max-rate, conflate and sample among the user properties of SUBSCRIBE.
     thinned_subscriptions: bool = flag(True)
@@ -162,11 +167,13 @@ class ProtocolSettings:
     topic_alias_maximum: int = count(64, 0, 65_535)
     #: Topic aliases we set up towards a client that allows more.
     outbound_topic_alias_maximum: int = count(64, 0, 65_535)
+    #: Of a topic name or filter.
     maximum_topic_levels: int = count(128, 1, 65_535)
-    #: Bytes.
+    #: Of a topic name or filter; bytes.
     maximum_topic_length: int = size(4096, 1, 65_535)
-    #: Bytes.
+    #: Of a client id; bytes.
     maximum_client_id_length: int = size(1024, 23, 65_535)
+    #: Assign an id to clients that come without one; otherwise they are refused.
     zero_length_client_id: bool = flag(True)
     #: Put before the client ids that the server assigns.
     assigned_client_id_prefix: str = text("auto-", 1024)
@@ -175,9 +182,9 @@ class ProtocolSettings:
     maximum_keep_alive: int = whole_seconds(0, 65_535)
     #: Close after this multiple of the keep alive without a packet.
     keep_alive_factor: float = number(1.5, Unit.FACTOR, (int, float), 1, 100)
-    #: Longest session expiry granted, seconds; None means for ever.
+    #: Longest session expiry granted, seconds; None ("forever") means any.
     maximum_session_expiry: int | None = whole_seconds(None, 4_294_967_294, "forever")
-    #: Expiry of a 3.1 or 3.1.1 session with clean session 0; None: for ever.
+    #: Expiry of a 3.1 or 3.1.1 session with clean session 0, seconds; None is "forever".
     persistent_session_expiry: int | None = whole_seconds(None, 4_294_967_294, "forever")
     #: Longest will delay honoured, seconds.
     maximum_will_delay: int = whole_seconds(86_400, 4_294_967_295)
@@ -195,8 +202,11 @@ class ProtocolSettings:
     server_reference: str = text()
     #: With server_reference: answer 0x9D (moved) in place of 0x9C.
     server_moved: bool = flag(False)
+    #: Serve clients of MQTT 3.1.
     allow_mqtt31: bool = flag(True)
+    #: Serve clients of MQTT 3.1.1.
     allow_mqtt311: bool = flag(True)
+    #: Serve clients of MQTT 5.0.
     allow_mqtt5: bool = flag(True)
     #: Take the user name (of the certificate, if that names the user) as the client
     #: id; a client without one is refused.
@@ -325,9 +335,13 @@ class ConnectionLimits:
 class SharedLimits:
     """Buckets that all connections of one user, or of one address, share."""
 
+    #: Bytes per second from all connections of one user.
     user_inbound_bytes: Rate | None = rate()
+    #: PUBLISH packets per second from all connections of one user.
     user_inbound_messages: Rate | None = rate(Unit.EVENTS_PER_SECOND)
+    #: Bytes per second from all connections of one address.
     address_inbound_bytes: Rate | None = rate()
+    #: PUBLISH packets per second from all connections of one address.
     address_inbound_messages: Rate | None = rate(Unit.EVENTS_PER_SECOND)
 
 
@@ -427,6 +441,7 @@ class ListenerSettings:
     tcp_no_delay: bool = flag(True)
     #: Kernel's buffers of a socket; 0 leaves them to the system. Bytes.
     receive_buffer: int = size(0)
+    #: The same for what is sent. Bytes.
     send_buffer: int = size(0)
     tls: TLSSettings | None = field(
         default=None,

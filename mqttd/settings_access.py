@@ -39,6 +39,7 @@ class RuleFileSettings(RuleSourceSettings):
 
     TYPE: ClassVar[str] = "file"
 
+    #: Where the file is.
     path: str = text()
 
     def __attrs_post_init__(self) -> None:
@@ -51,6 +52,7 @@ class MosquittoFileSettings(RuleSourceSettings):
 
     TYPE: ClassVar[str] = "mosquitto"
 
+    #: Where the file is.
     path: str = text()
 
     def __attrs_post_init__(self) -> None:
@@ -74,6 +76,7 @@ class ClaimsSettings(RuleSourceSettings):
 class WebRulesSettings(WebLoginSettings):
     """A web service that is asked about each topic."""
 
+    #: Only report what it would deny, by itself and with others in shadow.
     shadow: bool = flag(False)
 
 
@@ -81,6 +84,7 @@ class WebRulesSettings(WebLoginSettings):
 class SQLRulesSettings(SQLSettings):
     """Rules in a database: a query gives those of a client, in order."""
 
+    #: Only report what it would deny, by itself and with others in shadow.
     shadow: bool = flag(False)
 
 
@@ -88,7 +92,9 @@ class SQLRulesSettings(SQLSettings):
 class RedisRulesSettings(RedisSettings):
     """Hashes in Redis, one for each client: topic filter -> action."""
 
+    #: Key of the hash of a client.
     key: str = text("mqtt_acl:${username}")
+    #: Only report what it would deny, by itself and with others in shadow.
     shadow: bool = flag(False)
 
 
@@ -128,17 +134,24 @@ class AbuseSettings:
     #: Failed logins of an address (IPv6: a /64) within the window, after which it
     #: is not let in for the delay, and twice as long each next time.
     failed_logins: int = count(100)
+    #: Seconds within which they count.
     failed_login_window: float = seconds(60.0, 1, 86_400)
+    #: Seconds for which the address is not let in, the first time.
     failed_login_delay: float = seconds(10.0, 1, 86_400)
+    #: Seconds above which that does not grow.
     maximum_failed_login_delay: float = seconds(3600.0, 1, 31_536_000)
     #: Connections that one client id may end within the window before it is banned.
     flapping_limit: int = count(0)
+    #: Seconds within which they count.
     flapping_window: float = seconds(60.0, 1, 86_400)
+    #: Seconds for which it is banned.
     flapping_ban: float = seconds(300.0, 1, 31_536_000)
     #: File that keeps bans over a restart; "" is bans.json in the data directory.
     ban_file: str = text()
-    #: PUBLISH packets, and bytes of their payloads, that one user may send in a
-    #: period; clients without a name share those of their address.
+    #: PUBLISH packets that one user may send in a period; clients without a name
+    #: share those of their address.
     message_quota: int = count(0)
+    #: The same for bytes of payloads.
     byte_quota: int = size(0)
+    #: Seconds.
     quota_period: float = seconds(86_400.0, 1, 31_536_000)

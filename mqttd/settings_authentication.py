@@ -104,6 +104,7 @@ class AuthenticatorSettings:
 class UserFileSettings(AuthenticatorSettings):
     """Users in a file, and their groups in another."""
 
+    #: File with lines "user:hash".
     path: str = text()
     #: File with lines "group: user user ...".
     groups_file: str = text()
@@ -141,6 +142,7 @@ class CertificateSettings(AuthenticatorSettings):
     identity: str = one_of("cn", "cn", "dn", "san")
     #: Refuse a client whose CONNECT names another user than its certificate.
     user_name_must_match: bool = flag(False)
+    #: Users that no access rule concerns.
     superusers: tuple[str, ...] = texts((), 'a list of user names, such as ["admin"]', bool)
 
 
@@ -154,10 +156,12 @@ class JWTSettings(AuthenticatorSettings):
     algorithms: tuple[str, ...] = texts(
         (), 'a list such as ["RS256"], of ' + ", ".join(ALGORITHMS), lambda x: x in ALGORITHMS
     )
-    #: Exactly one of these: a file with the secret (HS...) or a public key in
-    #: PEM; a JWKS file; the https:// URL of a JWKS.
+    #: A file with the secret (HS...) or a public key in PEM. Exactly one of this,
+    #: jwks_file and jwks_url must be given.
     key_file: str = text()
+    #: A file with a JWKS.
     jwks_file: str = text()
+    #: The https:// URL of a JWKS.
     jwks_url: str = text()
     #: PEM file of the authorities that sign the certificate of jwks_url; "" are
     #: the system's.
@@ -166,6 +170,7 @@ class JWTSettings(AuthenticatorSettings):
     refresh: float = seconds(3600.0, 10)
     #: Seconds that fetching it may take.
     timeout: float = seconds(5.0, 0.1, 60)
+    #: Fetch keys from another machine without TLS all the same.
     allow_plaintext: bool = flag(False)
     #: Who must have issued a token; "" asks for nobody.
     issuer: str = text()
@@ -177,6 +182,7 @@ class JWTSettings(AuthenticatorSettings):
     user_claim: str = text("sub")
     #: Claim that must be the client id; "" means none.
     client_id_claim: str = text()
+    #: The claim that lists the user's groups.
     groups_claim: str = text("groups")
     #: Claim that makes a superuser when it is true; "" means none.
     superuser_claim: str = text()
@@ -186,7 +192,7 @@ class JWTSettings(AuthenticatorSettings):
     require_expiry: bool = flag(True)
     #: Seconds by which clocks may differ.
     leeway: float = seconds(10.0, 0, 600)
-    #: Bytes.
+    #: Of a token; bytes.
     maximum_token_size: int = size(8192, 64, 65_535)
 
     def __attrs_post_init__(self) -> None:
@@ -209,6 +215,7 @@ class WebLoginSettings(AuthenticatorSettings):
 
     TYPE: ClassVar[str] = "http"
 
+    #: Where to ask; https:// unless it is this machine.
     url: str = text()
     #: What is sent: JSON, or a form.
     body: str = one_of("json", "json", "form")
@@ -219,6 +226,7 @@ class WebLoginSettings(AuthenticatorSettings):
     client_certificate: str = text()
     #: File with a token that is sent as "Authorization: Bearer".
     token_file: str = text()
+    #: Send passwords to another machine without TLS all the same.
     allow_plaintext: bool = flag(False)
     #: Seconds that an answer may take.
     timeout: float = seconds(5.0, 0.1, 60)
@@ -239,6 +247,7 @@ class SQLSettings(AuthenticatorSettings):
 
     TYPE: ClassVar[str] = "sql"
 
+    #: Which database it is.
     driver: str = one_of("postgresql", "postgresql", "mariadb", "sqlite")
     #: Selects the row of a user; ${username} and its like become parameters. Its
     #: columns: password (a hash), superuser, groups; others become claims.
@@ -250,12 +259,15 @@ class SQLSettings(AuthenticatorSettings):
     port: int = count(0, 0, 65_535)
     #: Name of the database; the file, for SQLite.
     database: str = text()
+    #: Who we are there.
     user: str = text()
     #: File with the password of *user*; "" means none.
     password_file: str = text()
+    #: Connect by TLS.
     tls: bool = flag(False)
     #: PEM file of the authorities that sign the server's certificate.
     ca_file: str = text()
+    #: Send passwords to another machine without TLS all the same.
     allow_plaintext: bool = flag(False)
     #: Seconds that connecting, and a query, may take.
     timeout: float = seconds(5.0, 0.1, 60)
@@ -281,18 +293,26 @@ class RedisSettings(AuthenticatorSettings):
 
     TYPE: ClassVar[str] = "redis"
 
+    #: Name or address of the server.
     host: str = text("localhost")
+    #: Of the server.
     port: int = count(6379, 1, 65_535)
+    #: Number of the database.
     database: int = count(0)
     #: File with the password of the server; "" means none.
     password_file: str = text()
+    #: Connect by TLS.
     tls: bool = flag(False)
+    #: PEM file of the authorities that sign the server's certificate; "" are the
+    #: system's.
     ca_file: str = text()
+    #: Send passwords to another machine without TLS all the same.
     allow_plaintext: bool = flag(False)
     #: Key of the hash, with fields password (a hash), superuser and groups.
     key: str = text("mqtt_user:${username}")
     #: Seconds that connecting, and an answer, may take.
     timeout: float = seconds(5.0, 0.1, 60)
+    #: Connections to the server.
     connections: int = count(4, 1, 100)
     #: Logins that wait for their turn; more are refused as "busy".
     maximum_waiting: int = count(1000)
@@ -309,24 +329,31 @@ class LDAPSettings(AuthenticatorSettings):
 
     TYPE: ClassVar[str] = "ldap"
 
+    #: Of the server: ldaps://, or ldap:// with start_tls or to this machine.
     url: str = text()
     #: Upgrade an ldap:// connection by StartTLS.
     start_tls: bool = flag(False)
+    #: PEM file of the authorities that sign the server's certificate; "" are the
+    #: system's.
     ca_file: str = text()
+    #: Send passwords to another machine without TLS all the same.
     allow_plaintext: bool = flag(False)
     #: The name to bind as: "uid=${username},ou=people,dc=example,dc=org".
     user_dn: str = text()
-    #: Or where to look for it, and how: "(uid=${username})".
+    #: Or where to look for it.
     search_base: str = text()
+    #: What the entry of a user must fulfil.
     search_filter: str = text("(uid=${username})")
     #: Who searches; "" is the anonymous.
     bind_dn: str = text()
+    #: File with the password of bind_dn.
     bind_password_file: str = text()
     #: Attribute of the user's entry that is the user name from then on, since a
     #: directory does not tell "alice" from "Alice"; "" leaves the client's spelling.
     user_attribute: str = text("uid")
     #: Attribute of the user's entry that names groups; "" asks for none.
     groups_attribute: str = text()
+    #: Users that no access rule concerns.
     superusers: tuple[str, ...] = texts((), 'a list of user names, such as ["admin"]', bool)
     #: Seconds that each step may take.
     timeout: float = seconds(5.0, 1, 60)

@@ -41,6 +41,7 @@ class DelayedSettings:
     prefix: str = checked("$delayed", "one topic level without wildcards", _is_prefix)
     #: The longest delay; a longer one is refused. Seconds.
     maximum_delay: int = whole_seconds(86_400, 4_294_967)
+    #: Messages that wait at once.
     maximum_messages: int = count(10_000, 1)
     #: All that wait, topics and properties included; bytes.
     maximum_bytes: int = size(16 * 1024 * 1024, 1)

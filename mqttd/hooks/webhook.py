@@ -50,6 +50,7 @@ def _is_url(value: object) -> bool:
 class WebHookSettings:
     """Where to, and what."""
 
+    #: Where events are posted.
     url: str = checked("http://127.0.0.1/", "a URL with http: or https:", _is_url)
     #: Events by name, as ``interfaces.IHooks`` has them.
     events: tuple[str, ...] = texts(
@@ -71,8 +72,9 @@ class WebHookSettings:
     timeout: float = seconds(10.0, 0.1, 600)
     #: How often a request is tried before its events are given up.
     attempts: int = count(5, 1, 1000)
-    #: Events that may wait, and their bytes as JSON; then the oldest are dropped.
+    #: Events that may wait; then the oldest are dropped.
     maximum_waiting: int = count(10_000, 1)
+    #: Bytes of those that wait, as JSON.
     maximum_bytes: int = size(16 * 1024 * 1024, 1)
 
 
