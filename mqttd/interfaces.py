@@ -231,6 +231,24 @@ class IAuthenticationExchange(Interface):
         """
 
 
+class IClientAuthentication(Interface):
+    """The client's side of a method of enhanced authentication (MQTT 5.0 section 4.12).
+
+    Each may return a Deferred; one that fails ends the connection.
+    """
+
+    method: str = Attribute("The Authentication Method, for CONNECT.")
+
+    def start() -> Any:
+        """Begin anew; returns the data for CONNECT, or None."""
+
+    def respond(data: bytes | None) -> Any:
+        """Take the server's challenge; returns the data of our answer, or None."""
+
+    def finish(data: bytes | None) -> Any:
+        """Take the data of CONNACK: the server's own proof, if the method has one."""
+
+
 # --- what ------------------------------------------------------------------
 
 PUBLISH = "publish"

@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from mqttd.config import load_settings
 from mqttd.testing import VirtualBroker
+from mqttd.testing.live import LiveBroker
 from tests.conftest import absent
 from tests.end_to_end.daemon import free_port
 
@@ -148,6 +149,11 @@ def test_requests() -> None:
         "1 + 2 + 39 = 42",
         "error: no response on 'jobs/never' within 0.1 s",
     ]
+
+
+def test_client(mqttd_broker: LiveBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_PORT", str(mqttd_broker.port))
+    assert run("client.py") == ["greeting/world hello"]
 
 
 def test_web_site(start: Callable[..., Program]) -> None:

@@ -57,7 +57,14 @@ def test_the_pattern_finds_what_it_should() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["mqttd", "mqttd.wire.parser", "mqttd.broker.broker", "mqttd.settings", "mqttd.tap"],
+    [
+        "mqttd",
+        "mqttd.wire.parser",
+        "mqttd.broker.broker",
+        "mqttd.settings",
+        "mqttd.tap",
+        "mqttd.client",
+    ],
 )
 def test_importing_installs_no_reactor(module: str) -> None:
     code = f"import sys, {module}; sys.exit('twisted.internet.reactor' in sys.modules)"

@@ -171,6 +171,7 @@ class Broker:
         will: Will | None = None,
         listener: ListenerSettings | None = None,
         on_message: Callable[[Incoming], Any] | None = None,
+        at_once: int = 1,
     ) -> Deferred[InProcessClient]:
         """A client inside the process; fires when it is connected.
 
@@ -183,6 +184,7 @@ class Broker:
             of the broker, with topics open that begin with "$".
         :param on_message: gets what comes by no subscription that the client has
             made: what waited in a session of before.
+        :param at_once: messages that *on_message* may be busy with.
 
         Fails with ``inprocess.Refused``, as CONNECT would.
         """
@@ -197,6 +199,7 @@ class Broker:
             will=will,
             listener=listener,
             on_message=on_message,
+            at_once=at_once,
         )
 
     def revoke(self, source: str, revoked: Revoked) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -27,8 +27,10 @@ from mqttd.broker.passage import Passage, make_settings
 from mqttd.broker.pause import PENDING
 from mqttd.broker.requests import Requests
 from mqttd.interfaces import Avatar
+from mqttd.messaging import OutgoingFull, Refused, make_publish
 from mqttd.settings import ListenerSettings
 from mqttd.wire.codes import MQTT5, PacketType
+from mqttd.wire.packet_ids import PacketIds
 from mqttd.wire.packets import (
     Connack,
     Connect,
@@ -47,8 +49,6 @@ from mqttd.wire.packets import (
     Unsubscribe,
     Will,
 )
-from mqttd.wire.properties import passthrough_of
-from mqttd.wire.topics import check_topic_name
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
@@ -72,19 +72,6 @@ BUFFER = 100
 
 #: Packets that may wait to be sent; more are refused.
 MAXIMUM_OUTGOING = 10_000
-
-
-class Refused(Exception):
-    """The broker has refused what the client asked; *reason* is the reason code."""
-
-    def __init__(self, reason: int, text: str) -> None:
-        super().__init__(f"{text} (0x{reason:02X})")
-        self.reason = reason
-        self.text = text
-
-
-class OutgoingFull(Exception):
-    """Too many packets wait to be sent: whoever publishes has to wait for answers."""
 
 
 class InProcessClient(Connection):
@@ -115,6 +102,7 @@ class InProcessClient(Connection):
         client_id: str,
         listener: ListenerSettings | None,
         on_message: Callable[[Incoming], Any] | None,
+        at_once: int = 1,
     ) -> None:
         self._passage = Passage(listener or make_settings(broker.settings))
         super().__init__(broker, self._passage)
@@ -130,11 +118,11 @@ class InProcessClient(Connection):
         self._outgoing: deque[tuple[Packet, Deferred[Any]]] = deque()
         #: Packet id -> who awaits the answer.
         self._answers: dict[int, Deferred[Any]] = {}
-        self._packet_ids = count()
+        self._packet_ids = PacketIds()
         self._sending = False
         self._inboxes: dict[int, Inbox] = {}
         self._identifiers = count(1)
-        self._default = Inbox(self, "", 0, on_message) if on_message is not None else None
+        self._default = Inbox(self, "", 0, on_message, at_once) if on_message is not None else None
         #: Messages handed to inboxes and not done with.
         self._untaken = 0
         self._awake: dict[Inbox, None] = {}
@@ -229,16 +217,7 @@ class InProcessClient(Connection):
 
         :raise ValueError, TypeError: no broker could take such a message.
         """
-        if check_topic_name(topic, 65_536, 65_535) is not None:
-            raise ValueError(f"{topic[:80]!r} is not a Topic Name")
-        if not isinstance(payload, bytes):
-            raise TypeError(f"the payload must be bytes, not {type(payload).__name__}")
-        if qos not in (0, 1, 2):
-            raise ValueError(f"QoS {qos!r}: 0, 1 or 2")
-        known = cast(Properties, properties)
-        passthrough = passthrough_of(known) if known else b""
-        packet = Publish(topic, payload, qos, retain, properties=known, passthrough=passthrough)
-        return self._send(packet)
+        return self._send(make_publish(topic, payload, qos, retain, properties))
 
     def subscribe(
         self,
@@ -246,6 +225,7 @@ class InProcessClient(Connection):
         callback: Callable[[Incoming], Any] | None = None,
         *,
         qos: int = 0,
+        at_once: int = 1,
         no_local: bool = False,
         retain_as_published: bool = False,
         retain_handling: int = 0,
@@ -254,11 +234,12 @@ class InProcessClient(Connection):
         """Subscribe; fires with the ``Inbox`` when SUBACK has come.
 
         Messages go to *callback*, one after the other; it may return a Deferred or be
-        a coroutine function. Without one, take them by ``get`` or ``async for``.
+        a coroutine function, and be busy with *at_once* messages. Without one, take
+        them by ``get`` or ``async for``.
         ``$share/<group>/<filter>`` makes a shared subscription. Fails with
         ``Refused``.
         """
-        inbox = Inbox(self, topic_filter, next(self._identifiers), callback)
+        inbox = Inbox(self, topic_filter, next(self._identifiers), callback, at_once)
         request = SubscriptionRequest(
             topic_filter, qos, no_local, retain_as_published, retain_handling
         )
@@ -347,10 +328,7 @@ class InProcessClient(Connection):
         return self._passage.listener.protocol.receive_maximum
 
     def _number(self, packet: Any, answer: Deferred[Any]) -> None:
-        packet_id = next(self._packet_ids) % 65_535 + 1
-        while packet_id in self._answers:
-            packet_id = next(self._packet_ids) % 65_535 + 1
-        packet.packet_id = packet_id
+        packet_id = packet.packet_id = self._packet_ids.next(self._answers)
         self._answers[packet_id] = answer
 
     def _hand_in(self, packet: Packet, answer: Deferred[Any] | None) -> None:
@@ -474,6 +452,9 @@ class InProcessClient(Connection):
         elif self._untaken == BUFFER // 2:
             self.later()
 
+    def callback_failed(self) -> None:
+        self.broker.metrics.errors["in-process"] += 1
+
     def wake(self, inbox: Inbox) -> None:
         """Let *inbox* hand on what it has, in a turn of its own."""
         self._awake[inbox] = None
@@ -497,9 +478,10 @@ def open_client(
     will: Will | None,
     listener: ListenerSettings | None,
     on_message: Callable[[Incoming], Any] | None,
+    at_once: int = 1,
 ) -> Deferred[InProcessClient]:
     """``Broker.client``."""
-    client = InProcessClient(broker, client_id, listener, on_message)
+    client = InProcessClient(broker, client_id, listener, on_message, at_once)
     properties = Properties()
     if session_expiry:
         properties["session_expiry_interval"] = session_expiry
