@@ -380,6 +380,8 @@ class StoredSubscription(NamedTuple):
     options: int
     #: Subscription Identifier; 0: none.
     identifier: int = 0
+    #: The user properties that thin it (``mqttd.broker.thinning``), in JSON; "": none.
+    thinning: str = ""
 
 
 class StoredRow(NamedTuple):

@@ -25,6 +25,7 @@ from mqttd.broker.owed import GONE, OWED, SAFE, WRITTEN, DurableDelivery, Run, S
 from mqttd.broker.paging import PagedQueue
 from mqttd.broker.queue import OVERHEAD, MessageQueue
 from mqttd.broker.session import Consumer, Session
+from mqttd.broker.thinning import Thinned
 from mqttd.interfaces import RestoredSession, StoredRow, StoredSession, StoredSubscription
 from mqttd.settings import ListenerSettings, SessionSettings
 from mqttd.store import records
@@ -144,7 +145,12 @@ class DurableSession(Session):
         )
         self.durability.store.put_subscription(
             self.sid,
-            StoredSubscription(subscription.topic_filter, options, subscription.identifier),
+            StoredSubscription(
+                subscription.topic_filter,
+                options,
+                subscription.identifier,
+                subscription.wants.encode() if isinstance(subscription, Thinned) else "",
+            ),
         )
 
     def unsubscribed(self, topic_filter: str) -> None:

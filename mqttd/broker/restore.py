@@ -9,7 +9,8 @@ has read everything. What became due while the broker was down happens then.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -20,6 +21,7 @@ from mqttd.broker.handover import hand_over
 from mqttd.broker.message import NOT_CACHED
 from mqttd.broker.session import Session
 from mqttd.broker.subscription import Subscription
+from mqttd.broker.thinning import Thinned, decode
 from mqttd.interfaces import RestoredSession, StoreContents, StoredSession
 from mqttd.settings import SessionSettings
 
@@ -104,8 +106,9 @@ class Restorer:
             self._unsaved.append(session)
         broker.sessions.adopt(session)
         subscribe, held = broker.router.subscribe, session.subscriptions
-        for name, options, identifier in restored.subscriptions:
-            subscription = held[name] = Subscription(
+        for name, options, identifier, thinning in restored.subscriptions:
+            kind = self._thinned(session, name, thinning) if thinning else Subscription
+            subscription = held[name] = kind(
                 session, name, options & 3, bool(options & 4), bool(options & 8), identifier
             )
             subscribe(subscription)
@@ -118,6 +121,22 @@ class Restorer:
                 self._lapsed.append(session)
         if stored.will is not None:
             self._take_will_of(session, stored.will, gone_for)
+
+    def _thinned(
+        self, session: DurableSession, name: str, text: str
+    ) -> Callable[..., Subscription]:
+        """What makes a subscription that is thinned as *text* says."""
+        try:
+            wants = decode(text)
+        except ValueError as error:
+            log.error(
+                "{client_id} gets all of {name}: how that is to be thinned is damaged ({error})",
+                client_id=session.client_id,
+                name=name,
+                error=error,
+            )
+            wants = None
+        return Subscription if wants is None else partial(Thinned, self._broker, wants)
 
     def _take_will_of(self, session: DurableSession, data: bytes, gone_for: float) -> None:
         try:

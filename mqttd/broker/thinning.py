@@ -15,6 +15,7 @@ come with a subscription are not thinned, and the QoS does not matter.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,18 @@ class Thinning:
     sample: int = 1
     #: The user properties that it was read from.
     asked: tuple[tuple[str, str], ...] = ()
+
+    def encode(self) -> str:
+        """What a store keeps of it."""
+        return json.dumps(dict(self.asked))
+
+
+def decode(text: str) -> Thinning | None:
+    """The reverse of ``Thinning.encode``; ValueError when *text* is none."""
+    asked = json.loads(text)
+    if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
+        raise ValueError("a stored subscription does not say how it is thinned")
+    return read(list(asked.items()))
 
 
 def read(user_properties: list[tuple[str, str]]) -> Thinning | None:

@@ -89,7 +89,7 @@ def _lines(connection: Connection) -> Iterator[dict[str, Any]]:
 def _session(connection: Connection, sid: int, columns: list[Any], clock: _Clock) -> dict[str, Any]:
     client_id, principal, mount_point, listener, expiry, created_at, ended_at, will = columns
     subscriptions = connection.execute(
-        "SELECT filter, options, identifier FROM subscription WHERE sid = ?", (sid,)
+        "SELECT filter, options, identifier, thinning FROM subscription WHERE sid = ?", (sid,)
     )
     incoming = connection.execute(
         "SELECT k & 65535 FROM incoming WHERE k >= ? AND k < ?", (sid << 16, (sid + 1) << 16)
@@ -104,8 +104,13 @@ def _session(connection: Connection, sid: int, columns: list[Any], clock: _Clock
         "created_at": clock.to_text(created_at),
         "ended_at": None if ended_at is None else clock.to_text(ended_at),
         "subscriptions": [
-            {"filter": topic_filter, "options": options, "identifier": identifier}
-            for topic_filter, options, identifier in subscriptions
+            {
+                "filter": topic_filter,
+                "options": options,
+                "identifier": identifier,
+                "thinning": json.loads(thinning) if thinning else None,
+            }
+            for topic_filter, options, identifier, thinning in subscriptions
         ],
         "packet_ids": [packet_id for (packet_id,) in incoming],
         "will": None,
@@ -265,9 +270,16 @@ class _Loader:
         )
         self._execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", columns)
         for each in line["subscriptions"]:
+            thinning = each.get("thinning")
             self._execute(
-                "INSERT INTO subscription VALUES (?, ?, ?, ?)",
-                (sid, each["filter"], each["options"], each["identifier"]),
+                "INSERT INTO subscription VALUES (?, ?, ?, ?, ?)",
+                (
+                    sid,
+                    each["filter"],
+                    each["options"],
+                    each["identifier"],
+                    json.dumps(thinning) if thinning else "",
+                ),
             )
         for packet_id in line["packet_ids"]:
             self._execute("INSERT INTO incoming VALUES (?)", (sid << 16 | packet_id,))

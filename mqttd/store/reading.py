@@ -88,7 +88,8 @@ def _sessions(connection: Connection) -> Iterator[RestoredSession]:
     """Each session, with what other tables in the same order say of it."""
     subscriptions = _Follower(
         connection.execute(
-            "SELECT sid, filter, options, identifier FROM subscription ORDER BY sid, filter"
+            "SELECT sid, filter, options, identifier, thinning FROM subscription "
+            "ORDER BY sid, filter"
         )
     )
     incoming = _Follower(

@@ -79,8 +79,13 @@ CREATE INDEX queue_expiry ON queue (expires_at) WHERE expires_at IS NOT NULL AND
 CREATE TABLE retained (topic TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 
+_THINNING = """
+-- The user properties of a thinned subscription, in JSON.
+ALTER TABLE subscription ADD COLUMN thinning TEXT NOT NULL DEFAULT '';
+"""
+
 #: What leads from each version to the next; a new file goes through all of them.
-MIGRATIONS: list[str] = [_FIRST]
+MIGRATIONS: list[str] = [_FIRST, _THINNING]
 
 _SYNCHRONOUS = {Durability.FULL: "FULL", Durability.NORMAL: "NORMAL", Durability.MEMORY: "OFF"}
 

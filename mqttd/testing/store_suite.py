@@ -219,6 +219,9 @@ class StoreSuite:
         store, *_ = self.open()
         sid = self.add_session(store, "a")
         kept = StoredSubscription("$share/g/a/+", 0x2E, 268_435_455)
+        thinned = StoredSubscription("t", 1, 0, '{"max-rate": "1/s"}')
+        store.put_subscription(sid, StoredSubscription("t", 1, 0, '{"sample": "2"}'))
+        store.put_subscription(sid, thinned)
         store.put_subscription(sid, StoredSubscription("$share/g/a/+", 1))
         store.put_subscription(sid, kept)
         store.put_subscription(sid, StoredSubscription("é/#", 2))
@@ -226,7 +229,7 @@ class StoreSuite:
         store.delete_subscription(sid, "é/#")
         store.delete_subscription(sid, "never")
         _, sessions, _ = self.reopen(store)
-        assert list(sessions["a"].subscriptions) == [kept]
+        assert sorted(sessions["a"].subscriptions) == [kept, thinned]
 
     def test_packet_ids_from_clients(self) -> None:
         store, *_ = self.open()

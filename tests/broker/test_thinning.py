@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from mqttd.broker import thinning
 from mqttd.broker.thinning import Thinned, Thinning, read
+from mqttd.interfaces import StoredSubscription
 from mqttd.settings import BrokerSettings, ProtocolSettings
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.packets import Suback
+from tests.broker.kept import Kept
 
 
 @pytest.fixture
@@ -297,3 +300,40 @@ def test_an_inprocess_client_can_ask_too(virtual: VirtualBroker) -> None:
     assert got == [b"0", b"2"]
     virtual.broker.drain()
     virtual.advance()
+
+
+# --- after a restart -------------------------------------------------------------------
+
+
+def test_the_wishes_of_a_kept_session_survive() -> None:
+    kept = Kept()
+    client = kept.connect("a")
+    client.subscribe("t", user_property=[("max-rate", "1/m"), ("conflate", "topic")])
+    client.subscribe("u", user_property=[("sample", "3")])
+    client.subscribe("all", user_property=[("sample", "3")])
+    client.subscribe("all")
+    kept.crash()
+    back = kept.connect("a")
+    source = kept.bare.connect("source")
+    for number in range(4):
+        for topic in ("t", "u", "all"):
+            source.publish(topic, b"%d" % number)
+    assert Counter(message.topic for message in back.messages()) == {"t": 1, "u": 2, "all": 4}
+    kept.bare.advance(60)
+    assert [message.payload for message in back.messages()] == [b"3"]
+    kept.bare.stop()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"sample": 2}', '{"max-rate": "0"}'])
+def test_wishes_that_are_damaged_are_left_out(text: str) -> None:
+    kept = Kept()
+    kept.connect("a").subscribe("t")
+    kept.store.put_subscription(kept.session("a").sid, StoredSubscription("t", 0, thinning=text))
+    kept.commit()
+    kept.crash()
+    back = kept.connect("a")
+    source = kept.bare.connect("source")
+    for number in range(3):
+        source.publish("t", b"%d" % number)
+    assert len(back.messages()) == 3
+    kept.bare.stop()

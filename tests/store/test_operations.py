@@ -46,6 +46,7 @@ def full(keeper: Keeper) -> Keeper:
     )
     other = add_session(store, "b")
     store.put_subscription(sid, StoredSubscription("$share/g/a/+", 0x2E, 7))
+    store.put_subscription(sid, StoredSubscription("t", 1, 0, '{"max-rate": "1/s"}'))
     store.put_incoming(sid, 65_535)
     shared = store.put_message(
         encode_message(
@@ -170,7 +171,7 @@ def test_a_good_store(full: Keeper, capsys: Any) -> None:
     assert ctl("check", "--data-dir", full.folder, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     counts = {name: report[name] for name in ("sessions", "subscriptions", "queued", "retained")}
-    assert counts == {"sessions": 2, "subscriptions": 1, "queued": 3, "retained": 1}
+    assert counts == {"sessions": 2, "subscriptions": 2, "queued": 3, "retained": 1}
     assert report["problems"] == []
 
 
@@ -179,7 +180,7 @@ def test_what_does_not_fit_is_found_and_taken_out(full: Keeper, capsys: Any) -> 
         connection.executescript(
             "INSERT INTO queue VALUES (5 << 39 | 1, 1, 5, 1, NULL, NULL, NULL);"
             "INSERT INTO queue VALUES (1 << 39 | 9, 99, 5, 1, NULL, NULL, NULL);"
-            "INSERT INTO subscription VALUES (7, 'x', 0, 0);"
+            "INSERT INTO subscription VALUES (7, 'x', 0, 0, '');"
             "INSERT INTO incoming VALUES (7 << 16 | 1);"
             "INSERT INTO message VALUES (50, x'00');"
             "INSERT INTO retained VALUES ('bad', x'00');"
@@ -253,7 +254,8 @@ def test_a_dump_can_be_read(full: Keeper, capsys: Any) -> None:
     session = by_type["session"][0]
     assert (session["client_id"], session["principal"]) == ("käthe", "alice")
     assert session["subscriptions"] == [
-        {"filter": "$share/g/a/+", "options": 0x2E, "identifier": 7}
+        {"filter": "$share/g/a/+", "options": 0x2E, "identifier": 7, "thinning": None},
+        {"filter": "t", "options": 1, "identifier": 0, "thinning": {"max-rate": "1/s"}},
     ]
     assert session["will"]["topic"] == "gone"
     assert session["created_at"].endswith("+00:00")
