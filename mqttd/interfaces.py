@@ -434,8 +434,8 @@ class RestoredSession:
 class StoreContents:
     """All that a store holds when it starts, but for messages that wait.
 
-    ``sessions`` and ``retained`` are read once, in this order, before anything
-    is added to the store.
+    ``sessions``, ``retained`` and ``delayed`` are read once, in this order, before
+    anything is added to the store.
     """
 
     #: Until when the broker was certainly running, in the store's time:
@@ -444,6 +444,8 @@ class StoreContents:
     sessions: Iterable[RestoredSession]
     #: Topic and body (``mqttd.store.records.encode_message``).
     retained: Iterable[tuple[str, bytes]]
+    #: Number, due time and body of messages that wait for their time, by due time.
+    delayed: Iterable[tuple[int, float, bytes]] = ()
 
 
 class IStore(Interface):
@@ -517,6 +519,11 @@ class IStore(Interface):
 
     def delete_retained(topic: str) -> None: ...
 
+    def put_delayed(number: int, due_at: float, body: bytes) -> None:
+        """Keep a message that is to be published at *due_at*."""
+
+    def delete_delayed(number: int) -> None: ...
+
     # What is asked.
 
     def committed(callback: Callable[[], None]) -> None:
@@ -567,6 +574,8 @@ class Divert:
 
     message: Any
     take: Callable[[Any], int]
+    #: *take* adds it to the store: while nothing can be kept, nothing is taken.
+    keeps: bool = False
 
 
 class IClient(Interface):

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from mqttd.broker.access import AllowAll
+from mqttd.broker.delayed import DelayedMessages
 from mqttd.broker.durability import Durability
 from mqttd.broker.hooks import Hooks
 from mqttd.broker.message import Message
@@ -92,6 +93,7 @@ class Broker:
         self.retained = RetainedStore(settings.retained, self.seconds, self.metrics)
         self.sessions = SessionRegistry(self)
         self.wills = WillService(self)
+        self.delayed = DelayedMessages(self)
         self.publisher = PublishService(self)
         #: What survives, and when it is safe; None where nothing does.
         self.durability: Durability | None = None
@@ -243,10 +245,12 @@ class Broker:
 
     def close(self) -> Deferred[None]:
         """Write what is not written, and close the store; no connection is left."""
+        self.delayed.stop()
         return succeed(None) if self.durability is None else self.durability.stop()
 
     def stop(self) -> None:
         """Forget every timer. Connections are the network's to end."""
         for subscription in list(self.thinned):
             subscription.ended()
+        self.delayed.stop()
         self.wheel.stop()

@@ -179,7 +179,7 @@ class Durability:
         self._message = None
         self.store.delete_session(sid)
 
-    # --- retained messages and wills --------------------------------------------
+    # --- retained and delayed messages, wills --------------------------------------------
 
     def put_retained(self, message: Message) -> None:
         """*message* is the retained one of its topic."""
@@ -192,6 +192,11 @@ class Durability:
         if not topic.startswith(_SYSTEM):
             self.store.delete_retained(topic)
             self.added()
+
+    def put_delayed(self, number: int, message: Message, delay: float) -> None:
+        """*message* waits for *delay* seconds before it is published."""
+        self.store.put_delayed(number, self.store.time() + delay, self.envelopes.encode(message))
+        self.added()
 
     def put_will(self, session: Session, will: PendingWill) -> None:
         """Keep the will of a session that does not survive itself."""

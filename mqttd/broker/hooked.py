@@ -75,7 +75,10 @@ def _decided(answer: Any, connection: Connection, packet: Publish) -> Deferred[N
         sent.qos
         and durability is not None
         and durability.problem
-        and durability.concerns(connection, topic, sent.qos, sent.retain)
+        and (
+            (isinstance(answer, Divert) and answer.keeps)
+            or durability.concerns(connection, topic, sent.qos, sent.retain)
+        )
     ):
         # When it can be kept again, the hooks are asked again.
         return receiving.not_kept(connection, packet, durability)

@@ -1,4 +1,4 @@
-"""What was in the store when the broker starts: sessions, wills, retained messages.
+"""What was in the store when the broker starts: sessions, wills, messages.
 
 ``durability`` calls it once, before any listener opens, so that every session is
 there to be routed to when the first message comes. It reads each record once and
@@ -48,6 +48,7 @@ def restore(broker: Broker, durability: Durability, contents: StoreContents) -> 
         restorer = Restorer(broker, durability, contents.alive_until)
         restorer.take_sessions(contents)
         restorer.take_retained(contents)
+        restorer.take_delayed(contents)
         if len(broker.sessions) + broker.retained.count > MANY:
             # Nor look at it ever again, each time that all is looked at.
             gc.freeze()
@@ -190,6 +191,17 @@ class Restorer:
             message.frames = NOT_CACHED
             retained.restore(message)
 
+    def take_delayed(self, contents: StoreContents) -> None:
+        """Let what waits for its time wait for what is left of it."""
+        now = self._durability.store.time()
+        for number, due_at, body in contents.delayed:
+            try:
+                message = self._durability.envelopes.decode(body)
+            except ValueError as error:
+                log.error("A delayed message is damaged, and left out: {error}", error=error)
+                continue
+            self._broker.delayed.restore(number, message, due_at - now)
+
     def finish(self) -> None:
         """Let happen what became due meanwhile."""
         broker = self._broker
@@ -205,10 +217,12 @@ class Restorer:
         broker.sessions.maximum = max(broker.sessions.maximum, len(broker.sessions))
         _save_slowly(broker, iter(self._unsaved))
         log.info(
-            "Restored: {sessions} sessions with {messages} messages, {retained} retained messages",
+            "Restored: {sessions} sessions with {messages} messages, {retained} retained "
+            "messages, {delayed} delayed messages",
             sessions=len(broker.sessions),
             messages=self._messages,
             retained=broker.retained.count,
+            delayed=len(broker.delayed),
         )
 
 

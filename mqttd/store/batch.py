@@ -28,6 +28,7 @@ class Batch:
 
     __slots__ = (
         "callbacks",
+        "delayed",
         "ended",
         "incoming",
         "messages",
@@ -51,7 +52,9 @@ class Batch:
         #: Row -> new state, of rows that are not in ``rows``.
         self.states: dict[int, int] = {}
         self.retained: dict[str, bytes | None] = {}
-        #: Bytes of ``messages`` and ``retained``.
+        #: Number -> due time and body.
+        self.delayed: dict[int, tuple[float, bytes] | None] = {}
+        #: Bytes of ``messages``, ``retained`` and ``delayed``.
         self.size = 0
         self.callbacks: list[Callable[[], None]] = []
 
@@ -70,6 +73,7 @@ class Batch:
         part.incoming = {key: False for key, kept in self.incoming.items() if not kept}
         part.rows = {key: None for key, row in self.rows.items() if row is None}
         part.retained = {topic: None for topic, body in self.retained.items() if body is None}
+        part.delayed = {number: None for number, each in self.delayed.items() if each is None}
         return part
 
     def hides(self, sid: int, seq: int) -> bool:
@@ -257,3 +261,11 @@ class BatchedStore:
 
     def delete_retained(self, topic: str) -> None:
         self._added().retained[topic] = None
+
+    def put_delayed(self, number: int, due_at: float, body: bytes) -> None:
+        batch = self._added()
+        batch.delayed[number] = due_at, body
+        batch.size += len(body)
+
+    def delete_delayed(self, number: int) -> None:
+        self._added().delayed[number] = None

@@ -1,10 +1,10 @@
 """A store as lines of JSON that a person can read, and back.
 
 ``mqttctl store dump`` and ``import`` call it. The first line says what it is; then
-come sessions, messages, the rows of their queues, and what is retained, one to a
-line. Times are UTC, bytes are text where they are UTF-8 and base64 where they are
-not, properties have the names of the specification. A dump that is read back
-gives the same store, but for the numbers that a store gives to things.
+come sessions, messages, the rows of their queues, what is retained, and what waits
+for its time, one to a line. Times are UTC, bytes are text where they are UTF-8 and
+base64 where they are not, properties have the names of the specification. A dump that
+is read back gives the same store, but for the numbers that a store gives to things.
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ def _lines(connection: Connection) -> Iterator[dict[str, Any]]:
         }
     for _, body in connection.execute("SELECT topic, body FROM retained ORDER BY topic"):
         yield {"type": "retained", **_message(decode_message(body), clock)}
+    for due_at, body in connection.execute("SELECT due_at, body FROM delayed ORDER BY number"):
+        due = {"due_at": clock.to_text(due_at)}
+        yield {"type": "delayed", **due, **_message(decode_message(body), clock)}
 
 
 def _session(connection: Connection, sid: int, columns: list[Any], clock: _Clock) -> dict[str, Any]:
@@ -228,6 +231,7 @@ class _Loader:
             "message": self._message,
             "queued": self._queued,
             "retained": self._retained,
+            "delayed": self._delayed,
         }
         for number, text in enumerate(lines, 1):
             if not text.strip():
@@ -318,6 +322,10 @@ class _Loader:
         self._execute(
             "INSERT OR REPLACE INTO retained VALUES (?, ?)", (line["topic"], self._body(line))
         )
+
+    def _delayed(self, line: dict[str, Any]) -> None:
+        due_at = self._clock.from_text(line["due_at"])
+        self._execute("INSERT INTO delayed VALUES (NULL, ?, ?)", (due_at, self._body(line)))
 
     def _body(self, line: dict[str, Any]) -> bytes:
         expires_at = line["expires_at"]

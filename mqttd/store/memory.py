@@ -41,6 +41,8 @@ class Tables:
     #: Message -> its rows.
     references: Counter[int] = field(factory=Counter)
     retained: dict[str, bytes] = field(factory=dict)
+    #: Number -> due time and body.
+    delayed: dict[int, tuple[float, bytes]] = field(factory=dict)
     #: The store's time and the wall clock's, when it was last changed.
     time: float = 0.0
     wall: float = 0.0
@@ -54,6 +56,11 @@ class Tables:
                 self.retained.pop(topic, None)
             else:
                 self.retained[topic] = body
+        for number, delayed in batch.delayed.items():
+            if delayed is None:
+                self.delayed.pop(number, None)
+            else:
+                self.delayed[number] = delayed
         for sid in batch.ended:
             self._end(sid)
 
@@ -147,7 +154,13 @@ class MemoryStore(BatchedStore):
         for sid in sorted(tables.sessions):
             self._ids.note(sid)
         self._next_mid = max(tables.messages, default=0) + 1
-        return StoreContents(alive_until, tables.restored(), iter(list(tables.retained.items())))
+        delayed = sorted((due_at, n, body) for n, (due_at, body) in tables.delayed.items())
+        return StoreContents(
+            alive_until,
+            tables.restored(),
+            iter(list(tables.retained.items())),
+            [(number, due_at, body) for due_at, number, body in delayed],
+        )
 
     def stop(self) -> Deferred[None]:
         self._commit()

@@ -81,6 +81,8 @@ class Report:
     subscriptions: int = 0
     queued: int = 0
     retained: int = 0
+    #: Messages that wait for their time.
+    delayed: int = 0
     #: Of the file, in bytes.
     size: int = 0
 
@@ -230,6 +232,7 @@ def _check(connection: Connection, repair: bool) -> Report:
         ("subscriptions", "subscription"),
         ("queued", "queue"),
         ("retained", "retained"),
+        ("delayed", "delayed"),
     ):
         (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         setattr(report, name, count)
@@ -247,6 +250,7 @@ def _unreadable(connection: Connection, repair: bool) -> list[str]:
     for table, key, column, decode in (
         ("message", "mid", "body", decode_message),
         ("retained", "topic", "body", decode_message),
+        ("delayed", "number", "body", decode_message),
         ("session", "sid", "will", decode_will),
     ):
         bad = []

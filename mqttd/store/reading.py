@@ -74,6 +74,7 @@ def restore(connection: Connection, path: Path, alive_until: float) -> StoreCont
         alive_until,
         _guarded(_sessions(connection), path),
         _guarded(connection.execute("SELECT topic, body FROM retained"), path),
+        _guarded(connection.execute("SELECT * FROM delayed ORDER BY due_at, number"), path),
     )
 
 

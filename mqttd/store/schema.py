@@ -84,8 +84,13 @@ _THINNING = """
 ALTER TABLE subscription ADD COLUMN thinning TEXT NOT NULL DEFAULT '';
 """
 
+_DELAYED = """
+-- Messages that wait for their time.
+CREATE TABLE delayed (number INTEGER PRIMARY KEY, due_at REAL NOT NULL, body BLOB NOT NULL);
+"""
+
 #: What leads from each version to the next; a new file goes through all of them.
-MIGRATIONS: list[str] = [_FIRST, _THINNING]
+MIGRATIONS: list[str] = [_FIRST, _THINNING, _DELAYED]
 
 _SYNCHRONOUS = {Durability.FULL: "FULL", Durability.NORMAL: "NORMAL", Durability.MEMORY: "OFF"}
 

@@ -63,6 +63,8 @@ class Writer:
             self._write_rows(batch)
         if batch.retained:
             self._write_retained(batch)
+        if batch.delayed:
+            self._write_delayed(batch)
         if batch.ended:
             self._end(batch.ended)
 
@@ -203,13 +205,18 @@ class Writer:
         still = [(mid, rows) for mid, rows in left.items() if rows > 0]
         self._insert("extra", still)
 
-    # --- retained ---------------------------------------------------------------
+    # --- retained and delayed messages --------------------------------------------
 
     def _write_retained(self, batch: Batch) -> None:
         kept = [(topic, body) for topic, body in batch.retained.items() if body is not None]
         self._insert("retained", kept)
         gone = [topic for topic, body in batch.retained.items() if body is None]
         self._delete("retained", "topic", gone)
+
+    def _write_delayed(self, batch: Batch) -> None:
+        delayed = batch.delayed.items()
+        self._insert("delayed", [(number, *kept) for number, kept in delayed if kept])
+        self._delete("delayed", "number", [number for number, kept in delayed if not kept])
 
     # --- statements ---------------------------------------------------------------
 

@@ -117,7 +117,9 @@ class StoreSuite:
         contents = store.start()
         self._open.append(store)
         sessions = {each.session.client_id: each for each in contents.sessions}
-        return store, sessions, dict(contents.retained)
+        retained = dict(contents.retained)
+        self.delayed = list(contents.delayed)
+        return store, sessions, retained
 
     def close(self, store: IStore) -> None:
         self._open.remove(store)
@@ -159,6 +161,7 @@ class StoreSuite:
 
     def test_it_provides_the_interface(self) -> None:
         store, sessions, retained = self.open()
+        assert self.delayed == []
         verifyObject(IStore, store)
         assert (sessions, retained, store.problem, store.backlog) == ({}, {}, None, 0)
 
@@ -380,6 +383,22 @@ class StoreSuite:
         store.put_retained("empty", b"")
         _, _, retained = self.reopen(store)
         assert retained == {"é/t": body_of(b"new"), "empty": b""}
+
+    # --- delayed messages ---------------------------------------------------------------
+
+    def test_delayed_messages(self) -> None:
+        store, *_ = self.open()
+        store.put_delayed(1, 30.0, body_of(b"old"))
+        store.put_delayed(2, 10.0, body_of(b"x"))
+        store.put_delayed(3, 20.0, body_of(b"first"))
+        self.settle(store)
+        store.put_delayed(1, 25.5, body_of(b"second"))
+        store.delete_delayed(2)
+        store.put_delayed(4, 1.0, body_of(b"brief"))
+        store.delete_delayed(4)
+        store.delete_delayed(99)
+        self.reopen(store)
+        assert self.delayed == [(3, 20.0, body_of(b"first")), (1, 25.5, body_of(b"second"))]
 
     # --- acknowledgements ---------------------------------------------------------------
 

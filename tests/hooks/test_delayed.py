@@ -20,14 +20,14 @@ def reason(client: VirtualClient, topic: str, payload: bytes = b"1", **more: obj
 
 
 def test_a_message_comes_when_it_is_due(use: Use) -> None:
-    plugin = DelayedPublish(DelayedSettings())
-    virtual = use(plugin)
+    virtual = use(DelayedPublish(DelayedSettings()))
+    waiting = virtual.broker.delayed
     client = virtual.connect("x", keep_alive=0)
     client.subscribe("a/b", "$delayed/#", qos=2)
     assert reason(client, "$delayed/10/a/b") == 0
     client.publish("$delayed/5/a/b", b"2", 2)
     client.publish("$delayed/0/a/b", b"0")
-    assert len(plugin) == 2
+    assert len(waiting) == 2
     virtual.advance(4.9)
     assert [m.payload for m in client.messages()] == [b"0"]
     virtual.advance(1)
@@ -35,7 +35,7 @@ def test_a_message_comes_when_it_is_due(use: Use) -> None:
     assert (message.payload, message.qos) == (b"2", 2)
     virtual.advance(5)
     assert [m.payload for m in client.messages()] == [b"1"]
-    assert (len(plugin), plugin.bytes) == (0, 0)
+    assert (len(waiting), waiting.bytes) == (0, 0)
 
 
 def test_it_may_be_retained_and_survives_its_publisher(use: Use) -> None:
@@ -127,12 +127,11 @@ def test_the_expiry_counts_from_the_beginning(use: Use) -> None:
 
 
 def test_what_waits_at_the_stop_is_counted(use: Use) -> None:
-    plugin = DelayedPublish(DelayedSettings())
-    virtual = use(plugin)
+    virtual = use(DelayedPublish(DelayedSettings()))
     reason(virtual.connect("x"), "$delayed/9/t")
-    plugin.stop()
+    virtual.broker.stop()
     assert virtual.broker.metrics.dropped["delayed-lost"] == 1
-    assert (len(plugin), plugin.bytes) == (0, 0)
+    assert (len(virtual.broker.delayed), virtual.broker.delayed.bytes) == (0, 0)
 
 
 def test_the_prefix_is_one_level() -> None:

@@ -59,13 +59,23 @@ def full(keeper: Keeper) -> Keeper:
     binary = store.put_message(encode_message(b"a/b", b"\xff\xfe", 1, False, b"\x99bad"))
     store.put_row(other, StoredRow(2, binary, 202, row_state(1)))
     store.put_retained("r/t", encode_message(b"r/t", b"kept", 1, True))
+    store.put_delayed(1, store.time() + 30, encode_message(b"d/t", b"later", 1, False))
     keeper.close(store)
     return keeper
 
 
 def contents(folder: Path) -> dict[str, list[Any]]:
     """Every table that means something, as it is."""
-    tables = ("session", "subscription", "incoming", "message", "extra", "queue", "retained")
+    tables = (
+        "session",
+        "subscription",
+        "incoming",
+        "message",
+        "extra",
+        "queue",
+        "retained",
+        "delayed",
+    )
     with closing(sqlite3.connect(folder / schema.DATABASE)) as connection:
         return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
 
@@ -184,12 +194,13 @@ def test_what_does_not_fit_is_found_and_taken_out(full: Keeper, capsys: Any) -> 
             "INSERT INTO incoming VALUES (7 << 16 | 1);"
             "INSERT INTO message VALUES (50, x'00');"
             "INSERT INTO retained VALUES ('bad', x'00');"
+            "INSERT INTO delayed VALUES (9, 1.0, x'00');"
             "UPDATE extra SET rows = 7;"
             "UPDATE session SET will = x'00' WHERE client_id = 'b';"
         )
     assert ctl("check", "--data-dir", full.folder, "--json") == 1
     problems = json.loads(capsys.readouterr().out)["problems"]
-    assert len(problems) == 9
+    assert len(problems) == 10
     assert ctl("check", "--data-dir", full.folder, "--repair") == 0
     capsys.readouterr()
     assert ctl("check", "--data-dir", full.folder, "--json") == 0
@@ -278,6 +289,7 @@ def test_a_dump_gives_the_same_store(full: Keeper, tmp_path: Path, capsys: Any) 
         "message": 2,
         "queued": 3,
         "retained": 1,
+        "delayed": 1,
     }
     again = dumped(tmp_path / "new", capsys)
     assert again == lines

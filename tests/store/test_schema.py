@@ -11,6 +11,7 @@ import pytest
 
 from mqttd.interfaces import StoredSubscription, StoreError
 from mqttd.store import schema
+from mqttd.store.records import row_key
 from mqttd.store.sqlite import SQLiteStore
 from tests.store.conftest import Keeper, add_row, add_session
 
@@ -64,21 +65,28 @@ def test_an_older_version_is_brought_forward(
 def test_a_store_of_the_first_version_is_read_and_goes_on(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    keeper.folder.mkdir()
+    connection = sqlite3.connect(keeper.folder / schema.DATABASE, isolation_level=None)
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        path = filled(keeper)
-    with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO subscription VALUES (1, 't', 1, 7)")
+        schema.migrate(connection)
+    connection.execute("INSERT INTO session VALUES (1, 'a', NULL, '', '', NULL, 1.0, 2.0, NULL)")
+    connection.execute("INSERT INTO subscription VALUES (1, 't', 1, 7)")
+    connection.execute("INSERT INTO message VALUES (1, x'00')")
+    connection.execute(f"INSERT INTO queue VALUES ({row_key(1, 1)}, 1, 1, 1, NULL, NULL, NULL)")
     connection.close()
     store = keeper.open()
     thinned = StoredSubscription("u", 0, 0, '{"sample": "2"}')
     store.put_subscription(1, thinned)
+    store.put_delayed(1, 5.0, b"body")
     keeper.close(store)
     store = SQLiteStore(keeper.reactor, keeper.folder)
     keeper.opened.append(store)
-    (restored,) = store.start().sessions
+    contents = store.start()
+    (restored,) = contents.sessions
     assert restored.subscriptions == [StoredSubscription("t", 1, 7), thinned]
-    assert restored.rows == 299
+    assert restored.rows == 1
+    assert list(contents.delayed) == [(1, 5.0, b"body")]
 
 
 def test_a_migration_that_fails_changes_nothing(
