@@ -730,6 +730,12 @@ class IDaemon(Interface):
     def take_over(settings: BrokerSettings) -> Any:
         """Change to *settings* as far as that goes; returns what ``reload`` does."""
 
+    def find_websocket(path: str) -> Any:
+        """The web resource that speaks MQTT at *path* of the API's own site; or None."""
+
+    def reread_users() -> tuple[str, ...]:
+        """Read again who may connect, and end what is not vouched for; what went wrong."""
+
     def reload() -> Any:
         """Read the settings again; returns what changed, what needs a restart and
         what was wrong (``changed``, ``restart_needed``, ``errors``: tuples of text)."""

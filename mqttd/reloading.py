@@ -95,6 +95,14 @@ def take_over(daemon: MQTTBroker, settings: BrokerSettings) -> Reloaded:
     )
 
 
+def reread_users(daemon: MQTTBroker) -> tuple[str, ...]:
+    """Read again who may connect, and end what is not vouched for; what went wrong."""
+    known = daemon.authentication.reload(daemon.settings.authentication)
+    if not known.refused:
+        _authenticate_by(daemon, known)
+    return known.errors
+
+
 def _change_rules(
     daemon: MQTTBroker, settings: BrokerSettings
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

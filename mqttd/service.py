@@ -43,8 +43,8 @@ from mqttd.net.factory import Network
 from mqttd.net.listener import Listener
 from mqttd.net.tls import ServerTLS, TLSError, TLSFactory
 from mqttd.plugins import PluginError, Plugins
-from mqttd.reloading import take_over
-from mqttd.settings import BrokerSettings, ListenerSettings, TLSSettings
+from mqttd.reloading import reread_users, take_over
+from mqttd.settings import OWN_SITE, BrokerSettings, ListenerSettings, TLSSettings
 from mqttd.store import make_store
 from mqttd.systemd import Supervisor
 
@@ -290,6 +290,14 @@ class MQTTBroker(Service):
 
         return MQTTResource(find_site(self.listeners, name))
 
+    def find_websocket(self, path: str) -> Any:
+        """What speaks MQTT at *path* of the control API's site: the listener ``site:http``."""
+        listener = self.listeners.get(OWN_SITE)
+        websocket = None if listener is None else listener.settings.websocket
+        if websocket is None or websocket.path != path:
+            return None
+        return self.resource(OWN_SITE.removeprefix("site:"))
+
     def _bind_failed(self, failure: Failure) -> None:
         """All or nothing: what is open closes again."""
         error = failure.value
@@ -421,6 +429,10 @@ class MQTTBroker(Service):
     def take_over(self, settings: BrokerSettings) -> Reloaded:
         """Change to *settings* as far as that is possible while running."""
         return take_over(self, settings)
+
+    def reread_users(self) -> tuple[str, ...]:
+        """Read again who may connect, and end what is not vouched for; what went wrong."""
+        return reread_users(self)
 
     def reload_http_tls(self) -> tuple[str, ...]:
         """Read the certificate of the control API again; what went wrong."""

@@ -522,6 +522,10 @@ class HookSettings:
 ROLES = ("viewer", "operator", "administrator")
 
 
+#: Endpoint of the listener whose connections come by the site of ``[http] endpoint``.
+OWN_SITE = "site:http"
+
+
 @frozen
 class HTTPSettings:
     """The control API over HTTP."""

@@ -32,7 +32,7 @@ from mqttd.config import (
 )
 from mqttd.log import LogControl
 from mqttd.paths import control_socket
-from mqttd.settings import LOG_LEVELS, BrokerSettings
+from mqttd.settings import LOG_LEVELS, OWN_SITE, BrokerSettings
 from mqttd.store.directory import default_directory
 from mqttd.systemd import Supervisor
 
@@ -129,6 +129,10 @@ class Options(usage.Options, AuthOptionMixin):
         problems = []
         for index, listener in enumerate(self.settings.listeners):
             try:
+                if listener.endpoint == OWN_SITE and self.settings.http.endpoint:
+                    continue
+                if listener.endpoint.startswith("site:"):
+                    raise ValueError(f"{OWN_SITE} is there, if [http] has an endpoint")
                 serverFromString(reactor, listener.endpoint)
             except Exception as error:
                 text = f" bad endpoint {listener.endpoint!r}: {error}"

@@ -142,6 +142,22 @@ def test_a_bad_endpoint_is_told_before_the_start(capsys: pytest.CaptureFixture[s
     assert "bad endpoint 'tpc:1883'" in text
 
 
+def test_mqtt_on_the_http_endpoint_needs_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mqttd.toml"
+    text = """
+        [[listener]]
+        endpoint = "site:http"
+        allow_anonymous = true
+        websocket = {}
+        """
+    path.write_text(text)
+    assert "if [http] has an endpoint" in refused(capsys, "-c", str(path))
+    path.write_text(text.replace("site:http", "site:other"))
+    assert "site:http is there" in refused(capsys, "-c", str(path))
+
+
 def test_check_config_prints_what_is_in_force(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

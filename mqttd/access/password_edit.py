@@ -1,6 +1,6 @@
 """Changes password files: all at once or not at all, and nothing else in them.
 
-``mqttctl passwd`` calls it. A daemon that reads the file meanwhile finds the
+``mqttctl passwd`` and the control API call it. A daemon that reads the file meanwhile finds the
 old one or the new one whole; what two people change at once is both there.
 Comments and the order of lines stay.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -18,6 +18,18 @@ from mqttd.access.password_file import BadFile, read_passwords
 
 #: The owner reads and writes; a daemon of another user needs a group of its own.
 MODE = 0o600
+
+
+class UserExists(BadFile):
+    """Somebody has the name already."""
+
+
+class NoSuchUser(BadFile):
+    """Nobody has the name."""
+
+
+class LastUser(BadFile):
+    """Without this one the file would be empty, and refused."""
 
 
 def check_user(user: str) -> None:
@@ -39,13 +51,23 @@ def create(path: str, hashes: Mapping[str, str], *, replace: bool = False) -> No
     _write(Path(path), [f"{user}:{encoded}" for user, encoded in hashes.items()], None)
 
 
-def change(path: str, hashes: Mapping[str, str | None]) -> frozenset[str]:
+def change(
+    path: str,
+    hashes: Mapping[str, str | None],
+    *,
+    known: bool | None = None,
+    may_be_empty: bool = True,
+) -> frozenset[str]:
     """Set the hash of each user, or take the user out (None); who was there before.
 
-    :raise BadFile: when the file is not right as it is.
+    :param known: whether the users must be there, or must not be; None: either.
+    :raise UserExists: or ``NoSuchUser``, when that is not so.
+    :raise LastUser: when nobody would be left, and that may not be.
+    :raise BadFile: when the file is not right as it is. Then nothing has changed.
     """
     with _locked(path):
         before = read_passwords(path, may_be_empty=True)
+        _check_known(path, hashes, before, known)
         left = dict(hashes)
         lines = []
         for line in Path(path).read_text(encoding="utf-8").splitlines():
@@ -55,8 +77,21 @@ def change(path: str, hashes: Mapping[str, str | None]) -> frozenset[str]:
             elif (encoded := left.pop(user)) is not None:
                 lines.append(f"{user}:{encoded}")
         lines += [f"{user}:{encoded}" for user, encoded in left.items() if encoded is not None]
+        gone = {user for user, encoded in hashes.items() if encoded is None}
+        if not may_be_empty and not (before.keys() | hashes.keys()) - gone:
+            raise LastUser(f"{path}: nobody would be left, and a file without users is refused")
         _write(Path(path), lines, os.stat(path))
     return frozenset(before) & hashes.keys()
+
+
+def _check_known(
+    path: str, users: Iterable[str], before: Mapping[str, str], known: bool | None
+) -> None:
+    for user in users:
+        if known is True and user not in before:
+            raise NoSuchUser(f"{path}: no user {user!r}")
+        if known is False and user in before:
+            raise UserExists(f"{path}: user {user!r} is there already")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ GROUPS = (
     "listeners",
     "config",
     "access",
+    "users",
     "passwd",
     "bans",
     "store",

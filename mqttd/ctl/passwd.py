@@ -70,7 +70,7 @@ def create(context: Context) -> None:
     exists = os.path.lexists(arguments.file)
     if exists and not arguments.force:
         password_edit.create(arguments.file, {})
-    encoded = make_hash(_new_password(), arguments.scheme)
+    encoded = make_hash(new_password(), arguments.scheme)
     password_edit.create(arguments.file, {arguments.user: encoded}, replace=arguments.force)
     context.out.line(f"{arguments.file}: made, with user {arguments.user}")
 
@@ -80,7 +80,7 @@ def change(context: Context) -> None:
     password_edit.check_user(arguments.user)
     # Before a person is asked for anything.
     read_passwords(arguments.file, may_be_empty=True)
-    encoded = make_hash(_new_password(), arguments.scheme)
+    encoded = make_hash(new_password(), arguments.scheme)
     known = password_edit.change(arguments.file, {arguments.user: encoded})
     done = "changed" if known else "added"
     context.out.line(f"{arguments.file}: user {arguments.user} {done}")
@@ -141,13 +141,14 @@ def show(context: Context) -> None:
 
 
 def hash_one(context: Context) -> None:
-    encoded = make_hash(_new_password(), context.arguments.scheme)
+    encoded = make_hash(new_password(), context.arguments.scheme)
     if context.out.as_json:
         context.out.value({"hash": encoded})
     context.out.line(encoded)
 
 
-def _new_password() -> bytes:
+def new_password() -> bytes:
+    """A password that is asked for, or the first line of standard input."""
     password = _password("New password: ")
     if not password:
         raise Failed("an empty password would be none")

@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import frozen
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
 
 from mqttd.net.listener import Listener, ListenError
 from mqttd.settings import SettingError
@@ -27,8 +30,23 @@ log = Logger()
 SITE = "site:"
 
 
+@implementer(IAddress)
+@frozen
+class SiteAddress:
+    """Where such a listener is: at whatever sites its resource stands."""
+
+    name: str
+
+
 class SiteListener(Listener):
     """A listener whose connections come from a web site."""
+
+    _started = False
+
+    @property
+    def address(self) -> IAddress | None:
+        open_now = self._started and self._closed is None
+        return SiteAddress(self.settings.endpoint) if open_now else None
 
     async def start(self) -> None:
         """Be ready. Raises ``ListenError``."""
@@ -38,6 +56,7 @@ class SiteListener(Listener):
                 settings.endpoint, "a site: listener has websocket, and neither tls nor a proxy"
             )
         self._switch.inner = self._inside(settings)
+        self._started = True
         log.info("{name} waits for connections from a web site", name=self.name)
 
     def take(self, request: Request) -> bool:

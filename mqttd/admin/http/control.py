@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from mqttd.admin.http.doors import Doorkeeper, by_socket
 from mqttd.admin.http.routes import all_routes, root_routes
-from mqttd.admin.http.site import API, ControlSite, Folder
+from mqttd.admin.http.site import API, ControlSite, Folder, Root
 from mqttd.admin.http.table import Table
 from mqttd.admin.http.tokens import TokenError, Tokens
 from mqttd.config.endpoints import is_local, is_tls
@@ -108,7 +108,7 @@ class HTTPControl:
 
     def _open_socket(self, path: str) -> None:
         _prepare(path)
-        site = self._site(by_socket)
+        site = self._site(by_socket, Folder())
         # Never open to others, not even between making it and setting its mode.
         before = os.umask(0o177)
         try:
@@ -129,7 +129,9 @@ class HTTPControl:
                 "name a certificate, or interface=127.0.0.1 with a proxy in front, or say "
                 "plain = true"
             )
-        factory: Any = self._site(Doorkeeper(self._daemon, self.tokens))
+        factory: Any = self._site(
+            Doorkeeper(self._daemon, self.tokens), Root(self._daemon.find_websocket)
+        )
         if settings.certificate:
             try:
                 factory = self._secure(factory)
@@ -158,9 +160,8 @@ class HTTPControl:
         self._ports.append(await serverFromString(self._reactor, endpoint).listen(factory))
         log.info("The HTTP API is at {endpoint}", endpoint=endpoint)
 
-    def _site(self, authenticate: Any) -> ControlSite:
+    def _site(self, authenticate: Any, root: Folder) -> ControlSite:
         settings = self._settings
-        root = Folder()
         version = Folder()
         root.putChild(b"api", version)
         version.putChild(b"v1", API(self._table, self._daemon, authenticate))

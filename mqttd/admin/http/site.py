@@ -183,6 +183,36 @@ class Folder(Resource):
         return Nothing().render(request)  # type: ignore[no-untyped-call]
 
 
+class Root(Folder):
+    """The root of a site on which MQTT over WebSocket is spoken, too."""
+
+    def __init__(self, find: Callable[[str], Resource | None]) -> None:
+        """*find* gives what speaks it at a path; None where nothing does."""
+        super().__init__()
+        self._find = find
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        found = self._find(request.path.decode("latin-1"))
+        return super().getChild(path, request) if found is None else Handover(found)
+
+
+class Handover(Resource):
+    """Lets another resource take connections over, which are none of this site's then."""
+
+    isLeaf = True
+
+    def __init__(self, inner: Resource) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._inner = inner
+
+    def render(self, request: Request) -> Any:
+        channel: Any = request.channel
+        done = self._inner.render(request)
+        if done is NOT_DONE_YET:
+            channel.site.connections.discard(channel)
+        return done
+
+
 class API(Resource):
     """All routes of a table; *prefix* are the segments of their paths above it."""
 

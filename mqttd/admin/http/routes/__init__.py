@@ -25,6 +25,7 @@ MODULES = (
     "plugins",
     "config",
     "access",
+    "users",
     "tokens",
 )
 
