@@ -540,6 +540,8 @@ class HTTPSettings:
     maximum_body: int = size(1024 * 1024, 1024)
     #: Connections to each door of the API.
     maximum_connections: int = count(100, 1)
+    #: Serve the dashboard, at ``/dashboard/`` of each door.
+    dashboard: bool = flag(True)
     #: Measure how long each chunk of input takes to be answered, for the metrics.
     latency: bool = flag(False)
     #: Twisted endpoint on which the API is served over TCP; "" means nowhere. One

@@ -85,6 +85,8 @@ def test_the_installed_package_is_whole(installed: Path) -> None:
     shown = {line.strip() for line in files.splitlines()}
     assert {"mqttd/py.typed", "mqttd/tap.py", "twisted/plugins/mqttd_plugin.py"} <= shown
     here = {str(path.relative_to(ROOT)) for path in (ROOT / "mqttd").rglob("*.py")}
+    dashboard = (ROOT / "mqttd/admin/dashboard").rglob("*.*")
+    here |= {str(path.relative_to(ROOT)) for path in dashboard}
     assert here <= shown
     assert not {name for name in shown if name.startswith(("tests", "twisted/__init__"))}
     code = "import mqttd, mqttd.service, sys; print(mqttd.MQTTBroker, mqttd.__file__)"

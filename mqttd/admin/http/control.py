@@ -18,6 +18,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mqttd.admin.http.dashboard import NAME, Dashboard, ToDashboard
 from mqttd.admin.http.doors import Doorkeeper, by_socket
 from mqttd.admin.http.routes import all_routes, root_routes
 from mqttd.admin.http.site import API, ControlSite, Folder, Root
@@ -170,6 +171,9 @@ class HTTPControl:
             table = Table.of([route])
             page = API(table, self._daemon, authenticate, (name,))
             root.putChild(name.encode(), page)
+        if settings.dashboard:
+            root.putChild(NAME, Dashboard())
+            root.putChild(b"", ToDashboard())
         site = ControlSite(
             root,
             self._reactor,

@@ -103,6 +103,13 @@ class Channel(http.HTTPChannel):
         if not self.refused:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
 
+    def timeoutConnection(self) -> None:
+        """Without Twisted's line in the log: browsers leave idle connections to this."""
+        if self.abortTimeout is not None:
+            later: Any = self.callLater
+            self._abortingCall = later(self.abortTimeout, self.forceAbortClient)
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.site.connections.discard(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]

@@ -119,6 +119,22 @@ class OnSockets(TestCase):
         with pytest.raises(Failed, match="administrator"):
             await threads.deferToThread(api.get, "tokens")
 
+    async def test_the_dashboard_is_there_unless_it_is_not_wanted(self) -> None:
+        statuses = []
+        for number, wanted in enumerate((True, False)):
+            port = free_port()
+            endpoint = f"tcp:{port}:interface=127.0.0.1"
+            http = {"endpoint": endpoint, "dashboard": wanted}
+            self.start("none", f"mqtt{number}", http)
+
+            def status(port: int = port) -> int:
+                with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+                    connection.request("GET", "/dashboard/")
+                    return connection.getresponse().status
+
+            statuses.append(await threads.deferToThread(status))
+        assert statuses == [200, 404]
+
     async def test_https_has_a_certificate_that_can_be_renewed(self) -> None:
         port = free_port()
         folder = Path(self.folder)

@@ -1,0 +1,41 @@
+// Tokens: who may use the API from elsewhere. A secret is shown once, when it is made.
+
+import { get, path, post, remove } from "../api.js";
+import { button, date, field, h, name, option, replace, tag } from "../dom.js";
+import { ask, attempt } from "../notes.js";
+import { plainTable } from "../table.js";
+
+export const title = "Tokens";
+export const role = "administrator";
+
+export async function show(main, parts, signal) {
+  const list = h("div");
+  const made = h("div", { "aria-live": "polite" });
+  async function load() {
+    const { items } = await get("tokens", {}, signal);
+    replace(list, plainTable([
+      { label: "Name", cell: (t) => name(t.name) }, { label: "Role", cell: (t) => tag(t.role) },
+      { label: "Made", cell: (t) => date(t.created) },
+      { label: "", cell: (t) => button("Take away", () => take(t.name), "small") },
+    ], items, "There is none.", "Tokens"));
+  }
+  async function take(token) {
+    if (!(await ask(["Take the token ", name(token), " away? Who uses it is let in no more."], "Take away"))) return;
+    if (await attempt(() => remove(path("tokens", token)), "It is no token any more.")) await load();
+  }
+  replace(main, h("h1", {}, "Tokens"), list, makeForm(made, load), made);
+  await load();
+}
+
+function makeForm(made, load) {
+  const named = h("input", { name: "name", required: true, pattern: "[A-Za-z0-9_.@\\-]{1,64}", autocomplete: "off" });
+  const role = h("select", { name: "role" }, ["viewer", "operator", "administrator"].map((each) => option(each, each)));
+  return h("form", { class: "card", onsubmit: async (event) => {
+    event.preventDefault();
+    await attempt(async () => {
+      const { token } = await post("tokens", { name: named.value, role: role.value });
+      replace(made, h("section", { class: "card" }, h("p", {}, "It is shown this once:"), h("pre", { class: "payload", tabindex: 0 }, token)));
+      await load();
+    });
+  } }, h("h2", {}, "Make one"), h("div", { class: "row" }, field("Name", named), field("Role", role)), h("button", { class: "primary" }, "Make it"));
+}

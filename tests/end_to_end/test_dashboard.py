@@ -1,0 +1,345 @@
+"""The dashboard in a real browser, as an operator goes through it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tests.end_to_end.chromium import Chromium
+from tests.end_to_end.clients import Client, Target
+from tests.end_to_end.daemon import Daemon, free_port, toml
+from tests.end_to_end.paho_clients import Paho
+
+#: What somebody might call himself who wants to be more than text.
+HOSTILE = '<img src=x onerror="document.title=1">'
+UNSEEN = "a/b %41 \u202egnp"
+
+CONFIRM = "dialog[open] button.danger"
+
+
+@frozen
+class Served:
+    url: str
+    port: int
+    #: The token of an administrator, and of a viewer.
+    token: str
+    viewer: str
+    mqtt: Target
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The API, as the dashboard's rival in telling the truth."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        connection.request(method, f"/api/v1/{path}", json.dumps(body) if body else None, headers)
+        answer = connection.getresponse().read()
+        connection.close()
+        return json.loads(answer) if answer else None
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    http, mqtt = free_port(), free_port()
+    config = folder / "mqttd.toml"
+    config.write_text(
+        toml(
+            [
+                {
+                    "name": "lan",
+                    "endpoint": f"tcp:{mqtt}:interface=127.0.0.1",
+                    "allow_anonymous": True,
+                }
+            ],
+            http={"endpoint": f"tcp:{http}:interface=127.0.0.1", "socket": "none"},
+            store={"backend": "memory"},
+        )
+    )
+    daemon = Daemon(folder, ["--config", str(config)])
+    try:
+        first = daemon.wait_for("Nobody may use the HTTP API yet").split()[-1]
+        daemon.wait_for(" serves ")
+        served = Served(f"http://127.0.0.1:{http}/", http, first, "", Target(mqtt))
+        made = served.ask("POST", "tokens", {"name": "root", "role": "administrator"})["token"]
+        served = Served(served.url, http, made, "", served.mqtt)
+        seen = served.ask("POST", "tokens", {"name": "guest", "role": "viewer"})["token"]
+        yield Served(served.url, http, made, seen, served.mqtt)
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium(
+    program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chromium]:
+    browser = Chromium(program("chromium"), tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.stop()
+
+
+@pytest.fixture
+def browser(chromium: Chromium, served: Served) -> Iterator[Chromium]:
+    """Logged in as an administrator; nothing may go wrong in its pages."""
+    log_in(chromium, served, served.token)
+    chromium.errors.clear()
+    yield chromium
+    assert chromium.errors == []
+    assert {url.split("/")[2] for url in chromium.urls if url.startswith("http")} == {
+        f"127.0.0.1:{served.port}"
+    }
+
+
+def log_in(browser: Chromium, served: Served, token: str) -> None:
+    browser.open(served.url)
+    browser.wait("document.querySelector('input[name=token], nav a')")
+    browser.run("sessionStorage.clear(); localStorage.clear()")
+    browser.open("about:blank")
+    browser.open(served.url)
+    browser.type("input[name=token]", token)
+    browser.press("Enter", 13, "\r")
+    browser.wait("document.querySelector('nav a')")
+
+
+@pytest.fixture
+def connect(served: Served) -> Iterator[Callable[[str], Client]]:
+    library = Paho(5)
+    clients: list[Client] = []
+
+    def connect(client_id: str) -> Client:
+        clients.append(library.connect(served.mqtt, client_id))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.drop()
+    library.close()
+
+
+def go(browser: Chromium, page: str) -> None:
+    browser.run(f"location.hash = {json.dumps('#/' + page)}")
+
+
+def test_a_wrong_token_is_told_so(chromium: Chromium, served: Served) -> None:
+    chromium.open(served.url)
+    chromium.type("input[name=token]", "mqttd_wrong")
+    chromium.press("Enter", 13, "\r")
+    chromium.wait_for("Token or password is not right.")
+    assert chromium.run("sessionStorage.length") == 0
+
+
+def test_every_page_opens(browser: Chromium) -> None:
+    pages = browser.run("[...document.querySelectorAll('nav a')].map((a) => a.dataset.page)")
+    assert len(pages) >= 12
+    for page in pages:
+        go(browser, page)
+        browser.wait(
+            f"document.querySelector('nav a[aria-current]').dataset.page == {json.dumps(page)}"
+            " && document.querySelector('main h1') && !document.querySelector('[aria-busy]')"
+        )
+        assert not browser.run("document.querySelector('main .bad')"), page
+
+
+def test_the_overview_is_live(browser: Chromium, connect: Callable[[str], Client]) -> None:
+    go(browser, "overview")
+    browser.wait("document.querySelector('h1 .tag').innerText == 'live'")
+    client = connect("overview-1")
+    browser.wait_for("overview-1")
+    browser.wait("document.querySelectorAll('polyline')[0].points.length > 1")
+    client.disconnect()
+    browser.wait_for("went")
+
+
+def test_a_client_is_found_and_kicked(
+    browser: Chromium, served: Served, connect: Callable[[str], Client]
+) -> None:
+    for number in range(3):
+        connect(f"kick-{number}")
+    go(browser, "clients")
+    browser.wait_for("kick-2")
+    browser.press("/", 191, "/")
+    browser.call("Input.insertText", text="kick-1")
+    browser.wait("document.querySelectorAll('tbody tr').length == 1")
+    browser.click("tbody button")
+    browser.wait_for("End the connection of kick-1?")
+    browser.press("Escape", 27)
+    browser.wait("!document.querySelector('dialog')")
+    assert served.ask("GET", "clients/kick-1")["client_id"] == "kick-1"
+    browser.click("tbody button")
+    browser.click(CONFIRM)
+    browser.wait_for("No client fits.")
+    assert served.ask("GET", "clients/kick-1")["status"] == 404
+
+
+def test_limits_of_a_client_are_set(
+    browser: Chromium, served: Served, connect: Callable[[str], Client]
+) -> None:
+    connect("limited")
+    go(browser, "clients/limited")
+    browser.type("input[name=inbound_messages]", "10/s burst 20")
+    browser.press("Enter", 13, "\r")
+    browser.wait_for("The limits hold")
+    assert served.ask("GET", "clients/limited/limits")["inbound_messages"] == "10/s burst 20"
+    browser.type("input[name=inbound_messages]", "many")
+    browser.press("Enter", 13, "\r")
+    browser.wait_for("The limits stay as they were.")
+    assert served.ask("GET", "clients/limited/limits")["inbound_messages"] == "10/s burst 20"
+    # Chromium notes every answer that is an error.
+    assert ["422" in error for error in browser.errors] == [True]
+    browser.errors.clear()
+
+
+@pytest.mark.parametrize("name", [HOSTILE, UNSEEN])
+def test_names_are_text_and_nothing_else(
+    browser: Chromium, served: Served, connect: Callable[[str], Client], name: str
+) -> None:
+    client = connect(name)
+    client.subscribe(f"{name}/#", 1)
+    client.publish(f"{name}/x", name, 1, retain=True)
+    shown = name.replace("\u202e", "\\u202e")
+    for page in ("clients", "sessions", "subscriptions", "retained"):
+        go(browser, page)
+        browser.wait_for(shown)
+    # One's own page is found by a link, whatever the name is made of.
+    go(browser, "clients")
+    browser.wait_for(shown)
+    browser.run(
+        "[...document.querySelectorAll('tbody a')]"
+        f".find((a) => a.innerText == {json.dumps(shown)}).click()"
+    )
+    browser.wait("document.querySelector('dl.facts')")
+    browser.wait_for(f"{shown}/#")
+    go(browser, "messages")
+    browser.type("#listen input", f"{name}/#")
+    browser.click("#listen button")
+    browser.wait("document.querySelector('.messages pre')")
+    assert browser.run("document.querySelector('.messages pre').innerText") == name
+    assert browser.run("document.images.length") == 0
+    assert browser.run("document.title") != "1"
+    served.ask("DELETE", "retained?topic_filter=%23")
+
+
+def test_the_policy_lets_no_text_become_html(browser: Chromium) -> None:
+    said = browser.run(
+        "(() => { try { document.body.innerHTML = '<b>x</b>'; return 'done' }"
+        " catch (error) { return error.name } })()"
+    )
+    assert said == "TypeError"
+    browser.errors.clear()
+
+
+def test_a_message_goes_out_and_comes_in(browser: Chromium, served: Served) -> None:
+    go(browser, "messages")
+    browser.type("#listen input", "hand/#")
+    browser.press("Enter", 13, "\r")
+    browser.wait("document.querySelector('#listen h2 .tag').innerText == 'live'")
+    browser.type("#publish input[name=topic]", "hand/1")
+    browser.type("#publish textarea", '{"on": true}')
+    browser.click("#publish input[name=retain]")
+    browser.click("#publish button.primary")
+    browser.wait_for('"on": true\n}')
+    go(browser, "retained/hand%2F1")
+    browser.wait_for('"on": true')
+    browser.click("main button.danger")
+    browser.click(CONFIRM)
+    browser.wait_for("No retained message fits.")
+    assert served.ask("GET", "retained")["total"] == 0
+
+
+def test_a_browser_that_leaves_ends_its_stream(browser: Chromium, served: Served) -> None:
+    before = served.ask("GET", "subscriptions")["total"]
+    go(browser, "messages")
+    browser.type("#listen input", "leaving/#")
+    browser.press("Enter", 13, "\r")
+    browser.wait("document.querySelector('#listen h2 .tag').innerText == 'live'")
+    assert served.ask("GET", "subscriptions")["total"] == before + 1
+    go(browser, "plugins")
+    browser.wait(
+        "(globalThis.asked ??= 0, fetch('/api/v1/subscriptions', {headers:"
+        " {Authorization: sessionStorage.getItem('mqttd.authorization')}})"
+        f".then((r) => r.json()).then((p) => globalThis.asked = p.total == {before}),"
+        " globalThis.asked)"
+    )
+
+
+def test_a_listener_is_closed_and_opened(browser: Chromium, served: Served) -> None:
+    go(browser, "listeners/lan")
+    browser.wait_for("max")
+    browser.run(
+        "[...document.querySelectorAll('main button')].find((b) => b.innerText == 'Close').click()"
+    )
+    browser.click(CONFIRM)
+    browser.wait_for("closed")
+    assert not served.ask("GET", "listeners/lan")["open"]
+    browser.run(
+        "[...document.querySelectorAll('main button')].find((b) => b.innerText == 'Open').click()"
+    )
+    browser.wait("document.querySelector('dl .tag.good')")
+    assert served.ask("GET", "listeners/lan")["open"]
+
+
+def test_why_and_bans(browser: Chromium, served: Served) -> None:
+    go(browser, "access")
+    browser.type("#why input[name=client_id]", "somebody")
+    browser.type("#why input[name=topic]", "$SYS/x")
+    browser.press("Enter", 13, "\r")
+    browser.wait_for("denied")
+    browser.type("#bans input[name=value]", "mallory")
+    browser.type("#bans input[name=reason]", "<b>rude</b>")
+    browser.press("Enter", 13, "\r")
+    browser.click(CONFIRM)
+    browser.wait_for("<b>rude</b>")
+    assert [ban["value"] for ban in served.ask("GET", "bans")["items"]] == ["mallory"]
+    browser.click("#bans tbody button")
+    browser.click(CONFIRM)
+    browser.wait_for("Nobody is banned.")
+
+
+def test_a_setting_is_changed(browser: Chromium, served: Served) -> None:
+    go(browser, "config")
+    browser.wait("document.querySelector('select[name=key]')")
+    browser.run(
+        "(() => { const choose = (name, value) => { const list ="
+        " document.querySelector(`select[name=${name}]`); list.value = value;"
+        " list.dispatchEvent(new Event('change')); };"
+        " choose('table', 'session'); choose('key', 'maximum_inflight'); })()"
+    )
+    browser.type("input[name=value]", "77")
+    browser.press("Enter", 13, "\r")
+    browser.wait_for("Changed:")
+    assert served.ask("GET", "config")["session"]["maximum_inflight"] == 77
+
+
+def test_a_viewer_only_looks(
+    browser: Chromium, served: Served, connect: Callable[[str], Client]
+) -> None:
+    connect("looked-at")
+    log_in(browser, served, served.viewer)
+    browser.errors.clear()
+    pages = browser.run("[...document.querySelectorAll('nav a')].map((a) => a.dataset.page)")
+    assert not {"messages", "config", "tokens"} & set(pages)
+    go(browser, "clients/looked-at")
+    browser.wait_for("Keep alive")
+    assert not browser.run(
+        "[...document.querySelectorAll('main button')].some((b) => b.innerText != 'Refresh')"
+    )
+    go(browser, "config")
+    browser.wait_for("This page needs the role administrator.")
+
+
+def test_light_and_dark(browser: Chromium) -> None:
+    go(browser, "overview")
+    browser.wait("document.querySelector('dl.figures')")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    colours = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.call("Emulation.setEmulatedMedia", features=features)
+        colours.append(browser.run(ground))
+    assert colours[0] != colours[1]
+    browser.run("document.documentElement.dataset.theme = 'light'")
+    assert browser.run(ground) == colours[0]
+    browser.call("Emulation.setEmulatedMedia", features=[])
