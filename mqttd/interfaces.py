@@ -80,6 +80,25 @@ class ITransport(Interface):
         (seconds until the connection counts as dead, 0 for never), and join
         the buckets shared by *user*."""
 
+    def watch(watcher: IPacketWatcher | None) -> None:
+        """Show *watcher* every packet from now on, which takes the plain way; None ends it."""
+
+
+class IPacketWatcher(Interface):
+    """One who is shown the packets of a connection. It must not raise."""
+
+    def received(packet: Any) -> None:
+        """A packet has come, and is about to be handled."""
+
+    def sent(data: bytes) -> None:
+        """These bytes, one or more whole packets, go out."""
+
+    def broken(text: str) -> None:
+        """What came was no packet: *text* says why. The connection ends."""
+
+    def ended(reason: str) -> None:
+        """The connection is gone; *reason* as in the metrics."""
+
 
 # --- who -------------------------------------------------------------------
 

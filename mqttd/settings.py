@@ -44,6 +44,7 @@ from mqttd.settings_access import (
     RuleSource,
 )
 from mqttd.settings_authentication import ALL, AuthenticatorSettings, check_names
+from mqttd.settings_watch import TraceSettings
 
 __all__ = [
     "LOG_LEVELS",
@@ -622,6 +623,7 @@ class BrokerSettings:
     abuse: AbuseSettings = part(AbuseSettings)
     hooks: HookSettings = part(HookSettings)
     http: HTTPSettings = part(HTTPSettings)
+    trace: TraceSettings = part(TraceSettings)
     #: Who is asked who a client is, in this order.
     authentication: tuple[AuthenticatorSettings, ...] = field(
         default=(), validator=check("a tuple of AuthenticatorSettings", _are_authenticators)

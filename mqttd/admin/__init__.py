@@ -19,6 +19,7 @@ from mqttd.admin.publisher import SystemPublisher
 from mqttd.admin.stats import Stats
 from mqttd.admin.storing import StoreAlarm
 from mqttd.admin.sys_topics import SysTopics
+from mqttd.admin.tracing import Traces
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
@@ -53,6 +54,8 @@ class Admin:
         )
         self.store_alarm = StoreAlarm(broker, self.alarms)
         self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory)
+        #: Packets of those that somebody looks into.
+        self.traces = Traces(broker, wall_clock)
         self._system = system
         self._running = False
 
@@ -72,6 +75,7 @@ class Admin:
         if not self._running:
             return
         self._running = False
+        self.traces.stop()
         self.sys_topics.stop()
         self.presence.stop()
         self.store_alarm.stop()

@@ -106,6 +106,8 @@ class Broker:
         self.hooks = Hooks(self)
         #: Thinned subscriptions that have something waiting.
         self.thinned: set[Thinned] = set()
+        #: Told of each connection that begins, before anything came.
+        self.newcomers: list[Callable[[Connection], None]] = []
         self.maximum_connections = 0
         #: Those of them whose sessions send again what is not acknowledged.
         self.retrying: set[Connection] = set()

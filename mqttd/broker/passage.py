@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 from zope.interface import implementer
 
-from mqttd.interfaces import ITransport, Peer
+from mqttd.interfaces import IPacketWatcher, ITransport, Peer
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import MQTT5
 from mqttd.wire.parser import Parser
@@ -72,3 +72,6 @@ class Passage:
         self, version: int, keep_alive: float, maximum_packet_size: int, user: str | None
     ) -> None:
         """Nobody has to be watched."""
+
+    def watch(self, watcher: IPacketWatcher | None) -> None:
+        """There are no packets to be shown."""

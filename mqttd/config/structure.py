@@ -48,6 +48,7 @@ PARTS = (
     "abuse",
     "hooks",
     "http",
+    "trace",
 )
 
 #: The tables of which there is one for each of several, of one type each: the

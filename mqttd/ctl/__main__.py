@@ -21,6 +21,7 @@ GROUPS = (
     "subscriptions",
     "retained",
     "messages",
+    "traces",
     "listeners",
     "config",
     "access",

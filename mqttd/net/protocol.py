@@ -17,6 +17,7 @@ client has left, and a client that we wait for to take our output must take some
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -29,7 +30,7 @@ from zope.interface import implementer
 from mqttd.broker import fast_lane
 from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
-from mqttd.interfaces import ITransport, Peer
+from mqttd.interfaces import IPacketWatcher, ITransport, Peer
 from mqttd.net.limiter import Limiter
 from mqttd.net.outbound import FULL, Outbound
 from mqttd.net.peer import ending_of, innermost, unread, unread_after_end, unsent
@@ -74,6 +75,8 @@ class MQTTProtocol(Outbound):
 
     #: Seconds from accept until the protocol was made: those of a PROXY header.
     waited = 0.0
+    #: Who is shown the packets.
+    watcher: IPacketWatcher | None = None
     _paused_at = 0.0
     _rate_call: IDelayedCall | None = None
     _rate_until = 0.0
@@ -118,6 +121,8 @@ class MQTTProtocol(Outbound):
         self.last_seen = broker.seconds()
         self._watch(limits.connect_timeout - self.waited)
         self.start_output(limits)
+        for told in broker.newcomers:
+            told(self.connection)
 
     def _set_options(self) -> None:
         transport = self.transport
@@ -139,7 +144,11 @@ class MQTTProtocol(Outbound):
         self._stop_rate_call()
         self.stop_output()
         self.factory.lost(self)
-        self.connection.connection_lost(ending_of(reason))
+        ending = ending_of(reason)
+        self.connection.connection_lost(ending)
+        if self.watcher is not None:
+            self.watcher.ended(ending)
+            self.watch(None)
 
     # --- Twisted's side: input ------------------------------------------------------
 
@@ -209,6 +218,8 @@ class MQTTProtocol(Outbound):
 
     def _violated(self, violation: ProtocolViolation) -> None:
         try:
+            if self.watcher is not None:
+                self.watcher.broken(violation.text)
             self.connection.violated(violation)
         except Exception:
             self._failed()
@@ -313,7 +324,24 @@ class MQTTProtocol(Outbound):
     def _choose_lane(self) -> None:
         # Message by message is not how the fast lane counts.
         counted = self.limiter is not None and self.limiter.messages
-        self._fast = self.factory.broker.use_fast_lane and not counted
+        wanted = self.factory.broker.use_fast_lane and self.watcher is None
+        self._fast = wanted and not counted
+
+    # --- who looks on -------------------------------------------------------------------
+
+    def watch(self, watcher: IPacketWatcher | None) -> None:
+        """Who is watched has a ``write`` and a ``_handle`` of its own, in its dict: the
+        others pay nothing."""
+        mine = self.__dict__
+        if watcher is None:
+            for name in ("watcher", "write", "_handle"):
+                mine.pop(name, None)
+        else:
+            mine["watcher"] = watcher
+            mine["write"] = partial(_write_watched, self, watcher)
+            mine["_handle"] = partial(_handle_watched, self, watcher)
+        if self.connection.is_connected:
+            self._choose_lane()
 
     # --- the protocol machine's side ------------------------------------------------
 
@@ -398,3 +426,13 @@ class MQTTProtocol(Outbound):
                 self._watch(self._silence, left)
             return
         self._watch(min(self._silence or LOOK_INTERVAL, LOOK_INTERVAL))
+
+
+def _write_watched(protocol: MQTTProtocol, watcher: IPacketWatcher, data: bytes) -> None:
+    watcher.sent(data)
+    type(protocol).write(protocol, data)
+
+
+def _handle_watched(protocol: MQTTProtocol, watcher: IPacketWatcher, packet: Packet) -> None:
+    watcher.received(packet)
+    type(protocol)._handle(protocol, packet)

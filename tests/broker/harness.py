@@ -27,7 +27,14 @@ from mqttd.broker.broker import Broker
 from mqttd.broker.connection import Connection
 from mqttd.broker.pause import PENDING
 from mqttd.broker.session import Session
-from mqttd.interfaces import IAuthenticationMethod, IAuthorizer, IStore, ITransport, Peer
+from mqttd.interfaces import (
+    IAuthenticationMethod,
+    IAuthorizer,
+    IPacketWatcher,
+    IStore,
+    ITransport,
+    Peer,
+)
 from mqttd.settings import BrokerSettings, ListenerSettings, ProtocolSettings, SessionSettings
 from mqttd.wire.codes import MAXIMUM_REMAINING_LENGTH, MQTT5
 from mqttd.wire.errors import ProtocolViolation
@@ -116,6 +123,9 @@ class BareTransport:
         self.keep_alive = keep_alive
         self.user = user
         self._no_deadline()
+
+    def watch(self, watcher: IPacketWatcher | None) -> None:
+        raise NotImplementedError
 
     # --- inside -----------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import tempfile
 from typing import Any
 
@@ -21,6 +22,9 @@ from mqttd.ctl.context import Context
 from mqttd.ctl.errors import Failed
 from mqttd.service import MQTTBroker
 from mqttd.settings import BrokerSettings, HTTPSettings, ListenerSettings
+from mqttd.settings_watch import TraceSettings
+from mqttd.wire.packets import Connect, Publish
+from mqttd.wire.serializer import serialize
 
 
 class Commands(TestCase):
@@ -30,10 +34,14 @@ class Commands(TestCase):
         # Short, since the path of a Unix socket must be.
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
+        self.folder = folder.name
         self.path = os.path.join(folder.name, "control")
         listener = ListenerSettings(f"unix:{folder.name}/mqtt", "main", allow_anonymous=True)
         settings = BrokerSettings(
-            listeners=(listener,), http=HTTPSettings(socket=self.path), drain_timeout=2.0
+            listeners=(listener,),
+            http=HTTPSettings(socket=self.path),
+            trace=TraceSettings(directory=folder.name),
+            drain_timeout=2.0,
         )
         self.service = MQTTBroker(
             reactor, settings, reload=lambda: evolve(self.service.settings, log_level="warn")
@@ -159,6 +167,24 @@ class Commands(TestCase):
         assert self.service.settings.listeners[0].session.maximum_inflight == 7
         assert "maximum_inflight" in await self.fails("config", "set", "session.maximum_inflight=x")
         assert "TABLE.KEY" in await self.fails("config", "set", "nonsense")
+
+    async def test_traces(self) -> None:
+        await self.run_command("trace", "start", "one", "--client", "device-*", "--for", "60")
+        watching = self.run_command("trace", "live", "--topic", "a", "--count", "1")
+        following = self.run_command("trace", "follow", "one", "--count", "2")
+        traces = self.service.admin.traces
+        while len(traces.running) < 2 or not traces.running["one"].sinks:
+            await deferLater(reactor, 0.01)
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(os.path.join(self.folder, "mqtt"))
+        client.sendall(serialize(Connect("device-1"), 4) + serialize(Publish("a", b"x"), 4))
+        assert "-> device-1  PUBLISH  topic=a, payload_size=1" in await watching
+        assert "<- device-1  CONNACK" in await following
+        assert "PUBLISH" in await self.run_command("trace", "show", "one")
+        assert [each["name"] for each in await self.table("trace", "list")] == ["one"]
+        await self.run_command("trace", "stop", "one", "--delete")
+        assert "is no trace that runs" in await self.fails("trace", "stop", "one")
+        client.close()
 
     async def test_alarms(self) -> None:
         self.service.admin.alarms.activate("disk", Severity.ERROR, "title", "summary")

@@ -22,6 +22,7 @@ MODULES = (
     "retained",
     "messages",
     "events",
+    "traces",
     "plugins",
     "config",
     "access",
