@@ -380,6 +380,11 @@ class Connection:
             return Properties(reason_string=text)
         return Properties()
 
+    def publish_refused(self, reason: ReasonCode, text: str) -> bool:
+        """A QoS 0 message of the client was refused. Whether that could be said: on the
+        network there is no packet for it."""
+        return False
+
     @property
     def writable(self) -> bool:
         return self.transport.writable

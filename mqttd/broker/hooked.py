@@ -120,6 +120,8 @@ def _refuse(connection: Connection, packet: Publish, refusal: Refuse) -> None:
         if packet.qos:
             reason = _fitting(refusal, _OF_PUBLISH)
             receiving.acknowledge(connection, packet, reason, refusal.text)
+        else:
+            connection.publish_refused(_fitting(refusal, _OF_PUBLISH), refusal.text)
         return
     denied_publish = connection.transport.listener.protocol.denied_publish
     undecided = isinstance(refusal, Failed) and packet.qos

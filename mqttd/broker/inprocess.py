@@ -89,6 +89,7 @@ class InProcessClient(Connection):
         "_outgoing",
         "_packet_ids",
         "_passage",
+        "_refusal",
         "_requests",
         "_sending",
         "_untaken",
@@ -120,6 +121,8 @@ class InProcessClient(Connection):
         self._answers: dict[int, Deferred[Any]] = {}
         self._packet_ids = PacketIds()
         self._sending = False
+        #: Why the QoS 0 message that was handed in last is refused.
+        self._refusal: Refused | None = None
         self._inboxes: dict[int, Inbox] = {}
         self._identifiers = count(1)
         self._default = Inbox(self, "", 0, on_message, at_once) if on_message is not None else None
@@ -212,8 +215,8 @@ class InProcessClient(Connection):
 
         Fires with the reason code when the broker has the message (QoS 2: when the
         exchange is over): 0, or 0x10 when nobody subscribes (from QoS 1). To wait
-        for it is the back-pressure. Fails with ``Refused``, ``ClientClosed``, or
-        ``OutgoingFull``.
+        for it is the back-pressure. Fails with ``Refused`` (at QoS 0 too),
+        ``ClientClosed``, or ``OutgoingFull``.
 
         :raise ValueError, TypeError: no broker could take such a message.
         """
@@ -341,13 +344,27 @@ class InProcessClient(Connection):
             self._passage.pause(PENDING)
             waiting.addErrback(self._broke)
             waiting.addCallback(self._handled, answer)
-        elif answer is not None and not answer.called:
-            answer.callback(0)
+        else:
+            self._taken_in(answer)
 
     def _handled(self, result: object, answer: Deferred[Any] | None) -> None:
-        if answer is not None and not answer.called:
-            answer.callback(0)
+        self._taken_in(answer)
         self._passage.resume(PENDING)
+
+    def _taken_in(self, answer: Deferred[Any] | None) -> None:
+        """The broker is done with a packet; *answer* awaits that at QoS 0."""
+        refusal, self._refusal = self._refusal, None
+        if answer is None or answer.called:
+            return
+        if refusal is None:
+            answer.callback(0)
+        else:
+            answer.errback(refusal)
+
+    def publish_refused(self, reason: int, text: str) -> bool:
+        said = self.explain(text).get("reason_string", "refused")
+        self._refusal = Refused(reason, said)
+        return True
 
     def _broke(self, failure: Failure) -> None:
         log.failure("A packet of {client} failed", failure, client=self)

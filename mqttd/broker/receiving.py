@@ -270,7 +270,9 @@ def refuse(connection: Connection, packet: Publish, reason: ReasonCode, text: st
     if connection.version >= MQTT5:
         if packet.qos:
             acknowledge(connection, packet, reason, text)  # [MQTT-4.3.3-9] no id is kept
-        elif reason not in _DROPPED:
+        elif not connection.publish_refused(reason, text or _TEXTS[reason]) and (
+            reason not in _DROPPED
+        ):
             raise ProtocolViolation(reason, _TEXTS[reason])
         return
     # [MQTT311-3.3.5-2] there is no way to say no: acknowledge and drop, or close.

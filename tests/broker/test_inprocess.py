@@ -461,6 +461,50 @@ def test_publishing_from_a_callback_works(virtual: VirtualBroker) -> None:
 # --- rights ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [("no", b"", 0x87), ("$SYS/x", b"", 0x87), ("a/" * 9, b"", 0x90), ("t", bytes(99), 0x97)],
+)
+def test_a_refusal_is_the_same_at_every_qos(
+    topic: str, payload: bytes, reason: int, slow: bool
+) -> None:
+    rules = Rules((PUBLISH, "no"), slow=slow)
+    virtual = VirtualBroker(authorizer=rules)
+    protocol = ProtocolSettings(maximum_topic_levels=5, maximum_payload_size=50)
+    client = make(
+        virtual, listener=evolve(make_settings(virtual.broker.settings), protocol=protocol)
+    )
+    said = []
+    for qos in (0, 1, 2):
+        waiting = client.publish(topic, payload, qos)
+        if rules.asked:
+            rules.answer()
+        with pytest.raises(Refused) as caught:
+            result(virtual, waiting)
+        said.append((caught.value.reason, caught.value.text))
+    assert said == [said[0]] * 3
+    assert said[0][0] == reason
+    # The next one is not taken for it.
+    waiting = client.publish("yes")
+    if rules.asked:
+        rules.answer()
+    assert result(virtual, waiting) == 0
+    virtual.stop()
+
+
+@pytest.mark.parametrize("refusal", [Refuse(0x99, "not JSON"), Refuse(0x8A, "odd"), "nonsense"])
+def test_a_hook_s_refusal_is_the_same_at_every_qos(virtual: VirtualBroker, refusal: object) -> None:
+    client = make(virtual)
+    virtual.broker.hooks.add("message_publish", lambda message, _: refusal)
+    said = []
+    for qos in (0, 1):
+        with pytest.raises(Refused) as caught:
+            result(virtual, client.publish("t", b"", qos))
+        said.append((caught.value.reason, caught.value.text))
+    assert said[0] == said[1]
+
+
 def test_access_rules_see_who_it_is() -> None:
     rules = Rules((PUBLISH, "no"), (SUBSCRIBE, "no"), (RECEIVE, "secret"))
     virtual = VirtualBroker(authorizer=rules)
