@@ -141,6 +141,9 @@ def learn(connection: Connection, packet: Publish, topic: str) -> None:
     """The plain way has just let *packet* pass to *topic*: so may the next like it."""
     if packet.retain or connection.mount_point:
         return
+    hooks = connection.broker.hooks
+    if hooks.watching and hooks.watches(topic):
+        return
     if not connection.guard.settled(PUBLISH, topic, packet.qos, False):
         return  # it was looked up, and is to be again
     admission = connection.broker.admission
@@ -450,6 +453,8 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
         return start  # these are written, and answered when that is done
     inflight = session.inflight
     awaiting = session.awaiting_release
+    hooks = connection.broker.hooks
+    watched = bool(hooks.message_acknowledged)
     position = start
     answers: list[bytes] = []
     known: list[Delivery] = []
@@ -467,6 +472,8 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
             elif sent is not None:
                 qos, released = sent.qos, sent.released
                 if qos == 1:
+                    if watched and hooks.watches(sent.message.topic):
+                        break
                     known.append(sent)
             else:
                 break

@@ -67,6 +67,9 @@ EVENTS = (*DECIDING, *OBSERVING)
 #: Events that the fast lane would pass by.
 _BESIDE_THE_LANE = ("message_publish", "message_delivered", "message_acknowledged")
 
+#: Events for which a hook may name topics.
+_TOPICAL = (*_BESIDE_THE_LANE, "message_dropped", "will")
+
 
 def _is_list(new: Any, old: list[Any], kind: type) -> bool:
     return (
@@ -143,6 +146,8 @@ class Hooks:
     message_dropped: Chain = ()
     #: A hook wants to see messages that the fast lane would not show it.
     blocks_lane = False
+    #: Those that look on at messages which the fast lane would not show them.
+    watching: Chain = ()
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -159,12 +164,15 @@ class Hooks:
         """Call *function* at *event*, after those of lower priority and, among equals,
         those that were there before.
 
-        With *topics*, which are filters, ``message_publish`` asks it about messages on
-        these only; the others keep the fast lane.
+        With *topics*, which are filters, it is called about messages on these only;
+        the others keep the fast lane.
 
-        :raise ValueError: there is no such event.
+        :raise ValueError: there is no such event, or none that has a topic.
         """
-        chain = (*self._chain(event), Hook(function, priority, tuple(topics)))
+        topics = tuple(topics)
+        if topics and event in EVENTS and event not in _TOPICAL:
+            raise ValueError(f"the event {event!r} has no topic to choose by")
+        chain = (*self._chain(event), Hook(function, priority, topics))
         self._set(event, tuple(sorted(chain, key=lambda hook: hook.priority)))
 
     def remove(self, event: str, function: Callable[..., Any]) -> None:
@@ -174,12 +182,13 @@ class Hooks:
     def add_plugin(self, plugin: object, priority: int = 0) -> None:
         """Add every method of *plugin* that has the name of an event.
 
-        Its attribute ``topics``, if there is one, goes with ``message_publish``.
+        Its attribute ``topics``, if there is one, goes with ``message_publish``,
+        ``message_delivered`` and ``message_acknowledged``.
         """
         for event in EVENTS:
             function = getattr(plugin, event, None)
             if callable(function):
-                topics = getattr(plugin, "topics", ()) if event == "message_publish" else ()
+                topics = getattr(plugin, "topics", ()) if event in _BESIDE_THE_LANE else ()
                 self.add(event, function, priority, topics)
 
     def remove_plugin(self, plugin: object) -> None:
@@ -202,7 +211,8 @@ class Hooks:
         self.blocks_lane = any(
             not hook.topics for name in _BESIDE_THE_LANE for hook in getattr(self, name)
         )
-        if event == "message_publish":
+        self.watching = self.message_delivered + self.message_acknowledged
+        if event in _BESIDE_THE_LANE:
             # What the fast lane has learned may be for a hook from now on.
             for connection in self._broker.connections.values():
                 connection.routes = None
@@ -211,11 +221,20 @@ class Hooks:
         """Whether a message that comes with *topic* is for any hook."""
         return any(hook.wants(topic) for hook in self.message_publish)
 
+    def watches(self, topic: str) -> bool:
+        """Whether a hook looks on at what is sent and acknowledged on *topic*."""
+        return any(hook.wants(topic) for hook in self.watching)
+
     # --- observing ----------------------------------------------------------------
 
     def tell(self, chain: Chain, *arguments: Any) -> None:
-        """Call all of *chain*; what they return does not matter."""
+        """Call all of *chain*; what they return does not matter.
+
+        Where a hook has topics, the first argument is a message.
+        """
         for hook in chain:
+            if hook.topics and not hook.wants(arguments[0].topic):
+                continue
             answer = self._call(hook, arguments)
             if isinstance(answer, Deferred):
                 answer.addErrback(self._observer_failed, hook)

@@ -17,7 +17,17 @@ from mqttd.broker.message import Message
 from mqttd.interfaces import PUBLISH, SUBSCRIBE, Divert, IHooks, Refuse
 from mqttd.settings import BrokerSettings, DeniedPublish, HookSettings, ProtocolSettings
 from mqttd.testing import VirtualBroker
-from mqttd.wire.packets import Disconnect, Puback, Publish, Suback, Unsuback, Will
+from mqttd.wire.packets import (
+    Disconnect,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    Unsuback,
+    Will,
+)
 from tests.broker.doubles import Rules
 
 
@@ -564,6 +574,75 @@ def test_the_fast_lane_is_used_unless_a_hook_looks_at_messages(virtual: VirtualB
         assert hooks.blocks_lane
         hooks.remove(event, print)
         assert not hooks.blocks_lane
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("by_plugin", [False, True])
+def test_who_looks_on_at_some_topics_leaves_the_lane_to_others(
+    virtual: VirtualBroker, qos: int, by_plugin: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Watcher:
+        topics = ("watched/+",)
+
+        def message_delivered(self, message: Message, client: object) -> None:
+            seen.append(("delivered", message.topic))
+
+        def message_acknowledged(self, message: Message, session: object) -> None:
+            seen.append(("acknowledged", message.topic))
+
+    hooks, watcher = virtual.broker.hooks, Watcher()
+    receiver, sender = virtual.connect("r", keep_alive=0), virtual.connect("s", keep_alive=0)
+    receiver.subscribe("#", qos=2)
+
+    def publish(topic: str) -> None:
+        sender.publish(topic, b"1", qos)
+        (message,) = receiver.messages()
+        if qos == 1:
+            receiver.send(Puback(message.packet_id))
+        elif qos == 2:
+            receiver.send(Pubrec(message.packet_id))
+            receiver.expect(Pubrel)
+            receiver.send(Pubcomp(message.packet_id))
+
+    # Both topics are known to the lane before anyone looks on.
+    for topic in ("other", "watched/1"):
+        publish(topic)
+    if by_plugin:
+        hooks.add_plugin(watcher)
+    else:
+        hooks.add("message_delivered", watcher.message_delivered, topics=watcher.topics)
+        hooks.add("message_acknowledged", watcher.message_acknowledged, topics=watcher.topics)
+    assert not hooks.blocks_lane
+    publish("other")
+    publish("watched/1")
+    publish("watched/1")
+    told = [("delivered", "watched/1"), ("acknowledged", "watched/1")] if qos else []
+    assert seen == (told or [("delivered", "watched/1")]) * 2
+    plain = virtual.broker.publisher.publish
+    monkeypatch.setattr(
+        virtual.broker.publisher, "publish", lambda *_: pytest.fail("this went the plain way")
+    )
+    publish("other")
+    monkeypatch.setattr(virtual.broker.publisher, "publish", plain)
+    seen.clear()
+    hooks.remove_plugin(watcher)
+    publish("watched/1")
+    assert seen == []
+
+
+def test_only_events_of_messages_have_topics(virtual: VirtualBroker) -> None:
+    with pytest.raises(ValueError, match="'connected' has no topic to choose by"):
+        virtual.broker.hooks.add("connected", print, topics=("a",))
+    dropped: list[str] = []
+    virtual.broker.hooks.add(
+        "message_dropped", lambda m, *_: dropped.append(m.topic), topics=("$SYS/a",)
+    )
+    client = virtual.connect("x")
+    client.publish("$SYS/a", b"", 1)
+    client.publish("$SYS/b", b"", 1)
+    assert dropped == ["$SYS/a"]
 
 
 def test_with_hooks_that_do_nothing_clients_see_the_same() -> None:
