@@ -1,8 +1,8 @@
 """Plugins: found by name, made of their settings, started and stopped with a broker.
 
 The configuration asks here for a plugin's class, to read its settings; the service
-makes and starts what the settings name. What a plugin is: ``interfaces.IPlugin``.
-Nothing here knows what any of them does.
+makes and starts what the settings name, and an operator may change that while it
+runs. What a plugin is: ``interfaces.IPlugin``. Nothing here knows what any of them does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
@@ -31,6 +33,10 @@ IN_THE_BOX = {
     "delayed": "mqttd.hooks.delayed:DelayedPublish",
     "webhook": "mqttd.hooks.webhook:WebHook",
 }
+
+
+#: Seconds that a plugin has to stop when an operator unloads it.
+STOP_TIMEOUT = 10.0
 
 
 class PluginError(Exception):
@@ -63,6 +69,24 @@ def _by_entry_point(name: str) -> Any:
     return found[name].load()
 
 
+def offered() -> set[str]:
+    """The names of the plugins that are installed."""
+    return {*IN_THE_BOX, *(point.name for point in entry_points(group=GROUP))}
+
+
+@frozen(eq=False)
+class RunningPlugin:
+    """A plugin that was started."""
+
+    #: What ``use`` says, or the class of a program's object; with a number where
+    #: another one has the name.
+    name: str
+    plugin: Any
+    priority: int = 0
+    #: What it was made of; None: it is an object of the program.
+    settings: PluginSettings | None = None
+
+
 class Plugins:
     """The plugins of one broker."""
 
@@ -73,50 +97,125 @@ class Plugins:
         self._settings = tuple(settings)
         self._objects = tuple(objects)
         #: Those that were started, in order.
-        self.running: list[Any] = []
+        self.running: list[RunningPlugin] = []
+        self._begun = False
 
     def start(self) -> None:
         """Make and start all; none is left when one fails.
 
         :raise PluginError: that says which.
         """
-        for plugin in self._objects:
-            self._start(plugin, type(plugin).__name__, 0)
-        for settings in self._settings:
-            self._start(self._make(settings), settings.use, settings.priority)
+        self._begun = True
+        try:
+            for plugin in self._objects:
+                self._start(plugin, type(plugin).__name__)
+            for settings in self._settings:
+                self.load(settings)
+        except PluginError:
+            self.stop()
+            raise
+
+    def stop(self) -> Deferred[Any]:
+        """Stop those that run, the last first; fires when all have, and never fails."""
+        self._begun = False
+        running, self.running = self.running, []
+        return DeferredList([self._stop(each) for each in reversed(running)])
+
+    # --- while the broker runs ---------------------------------------------------------
+
+    def is_allowed(self, use: str) -> bool:
+        """Whether an operator may load it: what is installed, or in the configuration.
+
+        Any other ``module:Class`` would let an operator run what was never meant to be.
+        """
+        return use in offered() or any(use == each.use for each in self._settings)
+
+    def find(self, name: str) -> RunningPlugin:
+        """:raise KeyError: none of the name runs."""
+        for each in self.running:
+            if each.name == name:
+                return each
+        raise KeyError(name)
+
+    def load(self, settings: PluginSettings) -> RunningPlugin:
+        """Make and start one more.
+
+        :raise PluginError: it cannot be, and the others are as they were.
+        """
+        return self._start(self._make(settings), settings.use, settings)
+
+    async def unload(self, name: str) -> None:
+        """Stop one; its hooks are out at once.
+
+        :raise KeyError: none of the name runs.
+        """
+        each = self.find(name)
+        self.running.remove(each)
+        stopped = self._stop(each)
+        stopped.addTimeout(STOP_TIMEOUT, self._broker.clock)
+        stopped.addErrback(self._not_stopped, each)
+        await stopped
+
+    async def reload(self, name: str, settings: PluginSettings | None = None) -> RunningPlugin:
+        """Stop one and make it anew, of *settings* or of what it had.
+
+        :raise KeyError: none of the name runs.
+        :raise PluginError: it cannot be made so; then it is as it was, unless that
+            fails, too.
+        """
+        old = self.find(name)
+        if old.settings is None:
+            raise PluginError(f"{name!r} is the program's own, which alone can make it anew")
+        wanted = settings or old.settings
+        # While the old one works: most of what can be wrong shows here.
+        plugin = self._make(wanted)
+        await self.unload(name)
+        if not self._begun:
+            raise PluginError("the broker has stopped meanwhile")
+        try:
+            return self._start(plugin, wanted.use, wanted)
+        except PluginError:
+            log.warn("The plugin {name} is loaded as it was before", name=name)
+            self.load(old.settings)
+            raise
+
+    # --- one -------------------------------------------------------------------------
 
     def _make(self, settings: PluginSettings) -> Any:
         try:
             kind = find_plugin(settings.use)
             return kind() if settings.settings is None else kind(settings.settings)
         except Exception as error:
-            self._fail(settings.use, error)
+            raise _unusable(settings.use, error) from error
 
-    def _start(self, plugin: Any, name: str, priority: int) -> None:
+    def _start(
+        self, plugin: Any, name: str, settings: PluginSettings | None = None
+    ) -> RunningPlugin:
+        priority = 0 if settings is None else settings.priority
         try:
             if hasattr(plugin, "start"):
                 plugin.start(self._broker)
             self._broker.hooks.add_plugin(plugin, priority)
         except Exception as error:
-            self._fail(name, error)
-        self.running.append(plugin)
+            raise _unusable(name, error) from error
+        started = RunningPlugin(self._distinct(name), plugin, priority, settings)
+        self.running.append(started)
+        return started
 
-    def _fail(self, name: str, error: Exception) -> Any:
-        self.stop()
-        raise PluginError(f"the plugin {name!r} cannot be used: {error}") from error
+    def _distinct(self, name: str) -> str:
+        taken = {each.name for each in self.running}
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        return next(each for each in names if each not in taken)
 
-    def stop(self) -> Deferred[Any]:
-        """Stop those that run, the last first; fires when all have, and never fails."""
-        running, self.running = self.running, []
-        stopping = []
-        for plugin in reversed(running):
-            self._broker.hooks.remove_plugin(plugin)
-            if hasattr(plugin, "stop"):
-                stopped: Deferred[Any] = maybeDeferred(plugin.stop)
-                stopped.addErrback(self._not_stopped, plugin)
-                stopping.append(stopped)
-        return DeferredList(stopping)
+    def _stop(self, each: RunningPlugin) -> Deferred[Any]:
+        self._broker.hooks.remove_plugin(each.plugin)
+        stopped: Deferred[Any] = maybeDeferred(getattr(each.plugin, "stop", lambda: None))
+        return stopped.addErrback(self._not_stopped, each)
 
-    def _not_stopped(self, failure: Any, plugin: object) -> None:
-        log.failure("The plugin {plugin!r} failed to stop", failure, plugin=plugin)
+    def _not_stopped(self, failure: Any, each: RunningPlugin) -> None:
+        log.failure("The plugin {name} failed to stop", failure, name=each.name)
         self._broker.metrics.errors["plugin"] += 1
+
+
+def _unusable(name: str, error: Exception) -> PluginError:
+    return PluginError(f"the plugin {name!r} cannot be used: {error}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 import pytest
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from mqttd import plugins as module
 from mqttd.config import ConfigError, parse_settings, render_settings
@@ -204,6 +206,46 @@ def test_when_one_cannot_start_none_stays(told: list[Any]) -> None:
     assert told[-1] == ("stopped", "good")
     assert plugins.running == []
     assert virtual.broker.hooks.connected == ()
+    virtual.stop()
+
+
+def failure_of(doing: Coroutine[Any, Any, Any]) -> str:
+    """What a ``PluginError`` says, with which *doing* fails at once."""
+    failures: list[Failure] = []
+    ensureDeferred(doing).addErrback(failures.append)
+    failures[0].trap(PluginError)
+    return str(failures[0].value)
+
+
+def test_a_plugin_that_cannot_be_changed_so_stays_as_it_was(told: list[Any]) -> None:
+    virtual = VirtualBroker()
+    plugins = Plugins(virtual.broker, [PluginSettings(TOY, 0, ToySettings())], (Plain(),))
+    plugins.start()
+    assert [each.name for each in plugins.running] == ["Plain", TOY]
+    bad = PluginSettings(TOY, 0, ToySettings(word="bad"))
+    assert "no such thing" in failure_of(plugins.reload(TOY, bad))
+    assert [each.settings for each in plugins.running[1:]] == [
+        PluginSettings(TOY, 0, ToySettings())
+    ]
+    virtual.connect("c")
+    assert told[-2:] == ["plain", ("connected", "x")]
+    assert "program's own" in failure_of(plugins.reload("Plain"))
+    assert plugins.load(PluginSettings(TOY, 0, ToySettings())).name == f"{TOY}-2"
+    plugins.stop()
+    virtual.stop()
+
+
+def test_a_plugin_that_does_not_stop_is_unloaded_all_the_same(told: list[Any]) -> None:
+    virtual = VirtualBroker()
+    stuck = PluginSettings(TOY, 0, ToySettings(word="stuck"))
+    plugins = Plugins(virtual.broker, [stuck], ())
+    plugins.start()
+    gone = ensureDeferred(plugins.unload(TOY))
+    virtual.connect("c")
+    assert ("connected", "stuck") not in told
+    virtual.advance(module.STOP_TIMEOUT)
+    assert gone.called
+    assert plugins.running == []
     virtual.stop()
 
 

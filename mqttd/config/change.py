@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from attrs import evolve, fields_dict
 
 from mqttd.config.errors import ConfigError, Problem
-from mqttd.config.render import render_settings, write_value
+from mqttd.config.render import render_plugin, render_settings, write_value
 from mqttd.config.structure import LISTENER_PARTS, Path, Reader
-from mqttd.settings import BrokerSettings
+from mqttd.settings import BrokerSettings, PluginSettings
 
 P = TypeVar("P")
 
@@ -37,6 +37,20 @@ def show_settings(settings: BrokerSettings) -> dict[str, Any]:
     """The configuration in force, without what looks like a secret."""
     shown: dict[str, Any] = _redacted(tomllib.loads(render_settings(settings)))
     return shown
+
+
+def show_plugin(plugin: PluginSettings) -> dict[str, Any]:
+    """The [[plugin]] table of *plugin*, without what looks like a secret."""
+    shown: dict[str, Any] = _redacted(tomllib.loads(render_plugin(plugin))["plugin"][0])
+    return shown
+
+
+def read_plugin(table: Mapping[str, Any]) -> PluginSettings:
+    """The plugin that *table*, a [[plugin]] as in a file, describes.
+
+    :raise ConfigError: when that is wrong.
+    """
+    return Reader().one_plugin(dict(table), SOURCE)
 
 
 def change_part(part: P, changes: Mapping[str, Any], path: Path) -> P:
@@ -73,4 +87,13 @@ def _redacted(value: Any, name: str = "") -> Any:
     return "..." if isinstance(value, str) and value and _SECRET.search(name) else value
 
 
-__all__ = ["ConfigError", "Problem", "change_part", "change_settings", "show_part", "show_settings"]
+__all__ = [
+    "ConfigError",
+    "Problem",
+    "change_part",
+    "change_settings",
+    "read_plugin",
+    "show_part",
+    "show_plugin",
+    "show_settings",
+]

@@ -23,6 +23,11 @@ def render_settings(settings: BrokerSettings) -> str:
     return "\n".join(_document(settings)) + "\n"
 
 
+def render_plugin(plugin: PluginSettings) -> str:
+    """*plugin* as a table of TOML."""
+    return "\n".join(_plugin(plugin)) + "\n"
+
+
 def _document(settings: BrokerSettings) -> Iterator[str]:
     for table, names in FLAT_TABLES.items():
         yield from _table(table, settings, names)

@@ -134,6 +134,16 @@ class Reader:
             raise ConfigError(source, self.problems)
         return changed
 
+    def one_plugin(self, table: dict[str, Any], source: str) -> PluginSettings:
+        """The plugin of one [[plugin]] table.
+
+        :raise ConfigError: when that is wrong.
+        """
+        made = self._plugin(table, 0)
+        if self.problems or made is None:
+            raise ConfigError(source, self.problems)
+        return made
+
     def change_all(
         self, settings: BrokerSettings, document: Mapping[str, Any], source: str
     ) -> BrokerSettings:

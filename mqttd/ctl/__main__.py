@@ -23,6 +23,7 @@ GROUPS = (
     "messages",
     "traces",
     "listeners",
+    "plugins",
     "config",
     "access",
     "users",

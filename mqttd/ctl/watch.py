@@ -1,4 +1,4 @@
-"""``mqttctl stats``, ``process``, ``alarms``, ``plugins``, ``events`` and ``top``."""
+"""``mqttctl stats``, ``process``, ``alarms``, ``events`` and ``top``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ HOME = "\x1b[H\x1b[2J"
 def add_to(subparsers: Subparsers) -> None:
     command(subparsers, "stats", stats, "what there is and what has happened")
     command(subparsers, "process", process, "memory, processor time and files of the process")
-    command(subparsers, "plugins", plugins, "plugins that run")
     alarms = group(subparsers, "alarms", "what is wrong")
     listing = command(alarms, "list", show_alarms, "list active alarms")
     listing.add_argument("--history", action="store_true", help="those that are over")
@@ -42,10 +41,6 @@ def stats(context: Context) -> None:
 
 def process(context: Context) -> None:
     context.out.value(context.api.get("process"))
-
-
-def plugins(context: Context) -> None:
-    context.out.table(context.api.get("plugins")["items"], ("name", "kind", "description"))
 
 
 def show_alarms(context: Context) -> None:

@@ -75,7 +75,7 @@ class Commands(TestCase):
         assert "changed" in await self.run_command("reload")
         assert "[gauges]" in await self.run_command("stats")
         assert (await self.table("process"))["pid"] == os.getpid()
-        assert "KIND" in await self.run_command("plugins")
+        assert "KIND" in await self.run_command("plugins", "list")
 
     async def test_clients_and_sessions(self) -> None:
         await self.broker.client("a", session_expiry=60)

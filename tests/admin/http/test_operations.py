@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 
 from mqttd.admin.alarms import Severity
+from mqttd.plugins import Plugins
 from mqttd.service import Reloaded
 from mqttd.settings import ListenerSettings
 from mqttd.wire.packets import Disconnect, Publish
@@ -330,13 +331,42 @@ def test_figures(web: Web) -> None:
     assert web.get("/process")["memory_maximum"] > 0
 
 
-def test_plugins(web: Web) -> None:
-    class Plugins:
-        running = (web,)
+def test_plugins_come_and_go(web: Web) -> None:
+    web.daemon.plugins = plugins = Plugins(web.broker, (), ())
+    plugins.start()
+    assert web.get("/plugins")["items"] == []
+    rules = {"settings": {"rules": [{"filter": "old/#", "topic": "new/$1"}]}, "use": "rewrite"}
+    made = web.ask("POST", "/plugins", rules)
+    assert (made.status, made.json["name"]) == (201, "rewrite")
+    reader = web.connect("r")
+    reader.subscribe("#")
+    web.connect("c").publish("old/a", b"x")
+    assert reader.expect(Publish).topic == "new/a"
+    changed = {"settings": {"priority": 7, "rules": [{"filter": "old/#", "topic": "b/$1"}]}}
+    assert web.ask("PUT", "/plugins/rewrite", changed).json["priority"] == 7
+    assert web.ask("PUT", "/plugins/rewrite", {}).json["priority"] == 7
+    web.connect("c").publish("old/a", b"x")
+    assert reader.expect(Publish).topic == "b/a"
+    assert web.get("/plugins/rewrite")["settings"]["rules"][0]["topic"] == "b/$1"
+    assert web.ask("DELETE", "/plugins/rewrite").status == 204
+    web.connect("c").publish("old/a", b"x")
+    assert reader.expect(Publish).topic == "old/a"
+    for method in ("GET", "DELETE"):
+        assert web.ask(method, "/plugins/rewrite").status == 404
+    assert web.ask("PUT", "/plugins/rewrite", {}).status == 404
+    plugins.stop()
 
-    web.daemon.plugins = Plugins()
-    (plugin,) = web.get("/plugins")["items"]
-    assert plugin["kind"] == "tests.admin.http.harness:Web"
+
+@pytest.mark.parametrize(
+    "use",
+    ["os:getcwd", "no-such-plugin", "tests.test_plugins:Plain", "mqttd.hooks.rewrite:TopicRewrite"],
+)
+def test_nothing_can_be_loaded_that_was_not_installed_for_it(web: Web, use: str) -> None:
+    web.daemon.plugins = Plugins(web.broker, (), ())
+    refused = web.ask("POST", "/plugins", {"use": use})
+    assert (refused.status, "rewrite" in refused.json["detail"]) == (422, True)
+    wrong = web.ask("POST", "/plugins", {"use": "rewrite", "settings": {"rulez": []}})
+    assert (wrong.status, "rulez" in wrong.json["errors"][0]) == (422, True)
 
 
 # --- limits and settings ------------------------------------------------------------------
