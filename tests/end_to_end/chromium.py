@@ -135,6 +135,15 @@ class Chromium:
         self.wait(f"document.querySelector({json.dumps(selector)})")
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
+    def click_on(self, selector: str, text: str) -> None:
+        """Click on the first of those that *selector* finds whose text begins with *text*."""
+        found = (
+            f"[...document.querySelectorAll({json.dumps(selector)})]"
+            f".find((each) => each.innerText.startsWith({json.dumps(text)}))"
+        )
+        self.wait(found)
+        self.run(f"{found}.click()")
+
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press a key, by its name and its Windows code, as the protocol wants both."""
         for kind in ("keyDown", "keyUp"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from mqttd.access.passwords import DEFAULT_SCHEME, make_hash
 from tests.end_to_end.chromium import Chromium
 from tests.end_to_end.clients import Client, Target
-from tests.end_to_end.daemon import Daemon, free_port, toml
+from tests.end_to_end.daemon import PATIENCE, Daemon, free_port, toml
 from tests.end_to_end.paho_clients import Paho
 
 #: What somebody might call himself who wants to be more than text.
@@ -58,7 +60,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             http={"endpoint": f"tcp:{http}:interface=127.0.0.1", "socket": "none"},
             store={"backend": "memory"},
         )
+        + f'[[authentication]]\ntype = "password-file"\npath = "{folder}/passwords"\n'
     )
+    (folder / "passwords").write_text(f"alice:{make_hash(b'correct horse', DEFAULT_SCHEME)}\n")
     daemon = Daemon(folder, ["--config", str(config)])
     try:
         first = daemon.wait_for("Nobody may use the HTTP API yet").split()[-1]
@@ -84,7 +88,9 @@ def chromium(
 @pytest.fixture
 def browser(chromium: Chromium, served: Served) -> Iterator[Chromium]:
     """Logged in as an administrator; nothing may go wrong in its pages."""
-    log_in(chromium, served, served.token)
+    known = chromium.run("globalThis.sessionStorage?.getItem('mqttd.authorization')")
+    if known != f"Bearer {served.token}":
+        log_in(chromium, served, served.token)
     chromium.errors.clear()
     yield chromium
     assert chromium.errors == []
@@ -206,10 +212,7 @@ def test_names_are_text_and_nothing_else(
     # One's own page is found by a link, whatever the name is made of.
     go(browser, "clients")
     browser.wait_for(shown)
-    browser.run(
-        "[...document.querySelectorAll('tbody a')]"
-        f".find((a) => a.innerText == {json.dumps(shown)}).click()"
-    )
+    browser.click_on("tbody a", shown)
     browser.wait("document.querySelector('dl.facts')")
     browser.wait_for(f"{shown}/#")
     go(browser, "messages")
@@ -257,26 +260,20 @@ def test_a_browser_that_leaves_ends_its_stream(browser: Chromium, served: Served
     browser.wait("document.querySelector('#listen h2 .tag').innerText == 'live'")
     assert served.ask("GET", "subscriptions")["total"] == before + 1
     go(browser, "plugins")
-    browser.wait(
-        "(globalThis.asked ??= 0, fetch('/api/v1/subscriptions', {headers:"
-        " {Authorization: sessionStorage.getItem('mqttd.authorization')}})"
-        f".then((r) => r.json()).then((p) => globalThis.asked = p.total == {before}),"
-        " globalThis.asked)"
-    )
+    deadline = time.monotonic() + PATIENCE
+    while served.ask("GET", "subscriptions")["total"] != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_listener_is_closed_and_opened(browser: Chromium, served: Served) -> None:
     go(browser, "listeners/lan")
     browser.wait_for("max")
-    browser.run(
-        "[...document.querySelectorAll('main button')].find((b) => b.innerText == 'Close').click()"
-    )
+    browser.click_on("main button", "Close")
     browser.click(CONFIRM)
     browser.wait_for("closed")
     assert not served.ask("GET", "listeners/lan")["open"]
-    browser.run(
-        "[...document.querySelectorAll('main button')].find((b) => b.innerText == 'Open').click()"
-    )
+    browser.click_on("main button", "Open")
     browser.wait("document.querySelector('dl .tag.good')")
     assert served.ask("GET", "listeners/lan")["open"]
 
@@ -296,6 +293,32 @@ def test_why_and_bans(browser: Chromium, served: Served) -> None:
     browser.click("#bans tbody button")
     browser.click(CONFIRM)
     browser.wait_for("Nobody is banned.")
+
+
+def test_users_are_made_and_deleted(browser: Chromium, served: Served) -> None:
+    go(browser, "users")
+    browser.wait_for("alice")
+    browser.type("input[name=user]", "bob")
+    browser.type("input[name=password]", "battery staple")
+    browser.press("Enter", 13, "\r")
+    browser.wait("document.querySelectorAll('tbody tr').length == 2")
+    assert [user["user"] for user in served.ask("GET", "users")["items"]] == ["alice", "bob"]
+    browser.click("tbody tr:last-child button")
+    browser.click(CONFIRM)
+    browser.wait("document.querySelectorAll('tbody tr').length == 1")
+
+
+def test_the_tree_of_topics_opens(
+    browser: Chromium, served: Served, connect: Callable[[str], Client]
+) -> None:
+    connect("tree").subscribe("plant/+/state")
+    served.ask("POST", "publish", {"topic": "plant/1/state", "payload": "x", "retain": True})
+    go(browser, "topics")
+    browser.click_on("summary", "plant")
+    browser.click_on("ul ul summary", "1")
+    browser.click(".tree .leaf a")
+    browser.wait_for("Payload")
+    served.ask("DELETE", "retained/plant%2F1%2Fstate")
 
 
 def test_a_setting_is_changed(browser: Chromium, served: Served) -> None:

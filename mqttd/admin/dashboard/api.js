@@ -56,7 +56,8 @@ export function path(...parts) {
 }
 
 export const get = (where, query, signal) => ask("GET", where, { query, signal });
-export const post = (where, body) => ask("POST", where, { body });
+export const post = (where, body, query) => ask("POST", where, { body, query });
+export const put = (where, body, query) => ask("PUT", where, { body, query });
 export const patch = (where, body) => ask("PATCH", where, { body });
 export const remove = (where, query) => ask("DELETE", where, { query });
 

@@ -19,7 +19,7 @@ function svg(name, attributes, ...children) {
 
 /**
  * A chart with a line for each of `names`; `say` makes words of a value. `add(values)`
- * puts one more point on each line.
+ * puts one more point on each line; null is no point.
  */
 export function chart(title, names, say) {
   const lines = names.map(() => []);
@@ -41,7 +41,7 @@ export function chart(title, names, say) {
   }
 
   function draw() {
-    const most = ceiling(Math.max(1, ...lines.flat()));
+    const most = ceiling(Math.max(1, ...lines.flat().filter((value) => value !== null)));
     replace(top, say(most));
     replace(picture,
       [0.25, 0.5, 0.75].map((part) => svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * part, y2: HEIGHT * part })),
@@ -60,6 +60,7 @@ function ceiling(value) {
 function points(line, most) {
   const step = WIDTH / (KEPT - 1);
   const start = WIDTH - (line.length - 1) * step;
-  return line.map((value, index) =>
-    `${(start + index * step).toFixed(1)},${(HEIGHT - 2 - (value / most) * (HEIGHT - 4)).toFixed(1)}`).join(" ");
+  const at = (value, index) =>
+    `${(start + index * step).toFixed(1)},${(HEIGHT - 2 - (value / most) * (HEIGHT - 4)).toFixed(1)}`;
+  return line.map((value, index) => (value === null ? "" : at(value, index))).join(" ");
 }

@@ -38,6 +38,7 @@ export function pagedTable({ where, columns, filters = () => ({}), empty, signal
       if (error.name === "AbortError") return;
       replace(body, row(error.message, "bad"));
       replace(status);
+      forward.disabled = back.disabled = true;
     }
     element.removeAttribute("aria-busy");
   }

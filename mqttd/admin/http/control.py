@@ -173,7 +173,7 @@ class HTTPControl:
             root.putChild(name.encode(), page)
         if settings.dashboard:
             root.putChild(NAME, Dashboard())
-            root.putChild(b"", ToDashboard())
+            root.index = ToDashboard()
         site = ControlSite(
             root,
             self._reactor,

@@ -182,8 +182,12 @@ class Folder(Resource):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        #: What stands at the folder itself.
+        self.index: Resource | None = None
 
     def getChild(self, path: bytes, request: Request) -> Resource:
+        if self.index is not None and path == b"":
+            return self.index
         return Nothing()  # type: ignore[no-untyped-call]
 
     def render(self, request: Request) -> Any:

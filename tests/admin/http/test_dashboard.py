@@ -24,7 +24,7 @@ SCRIPTS = [name for name in FILES if name.endswith(".js")]
 def site(web: Web) -> Web:
     root = web.site.resource
     root.putChild(b"dashboard", Dashboard())
-    root.putChild(b"", ToDashboard())
+    root.index = ToDashboard()
     web.base = "/dashboard"
     # Nobody is asked who he is.
     web.authenticate = None  # type: ignore[assignment]

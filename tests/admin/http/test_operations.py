@@ -122,6 +122,34 @@ def test_routes_are_the_distinct_filters(crowd: Web) -> None:
     assert crowd.get("/routes?prefix=x")["total"] == 3
 
 
+def test_topics_are_a_tree(crowd: Web) -> None:
+    crowd.virtual.publish("x/1/deep", b"x", retain=True)
+    crowd.virtual.publish("/", b"x", retain=True)
+
+    def levels(query: str) -> dict[str, Any]:
+        return {each.pop("level"): each for each in crowd.get(f"/topics{query}")["items"]}
+
+    first = levels("")
+    assert {"", "x", "y"} <= set(first)
+    assert (first["x"]["messages"], first["x"]["filters"], first["x"]["more"]) == (1, 3, True)
+    assert (first["y"]["subscribed"], first["y"]["more"]) == (True, False)
+    assert list(levels("?below=/")) == [""]
+    below = levels("?below=x/")
+    assert list(below) == ["#", "+", "1"]
+    assert below["1"] == {
+        "topic": "x/1",
+        "retained": False,
+        "subscribed": True,
+        "messages": 1,
+        "filters": 1,
+        "more": True,
+    }
+    assert levels("?below=x/1/")["deep"]["retained"]
+    assert levels("?below=x/%2B/") == {}
+    assert crowd.get("/topics?below=x/&limit=1&after=%23")["next"] == "+"
+    assert crowd.ask("GET", "/topics?below=x").status == 400
+
+
 # --- retained messages ----------------------------------------------------------------
 
 
@@ -328,6 +356,9 @@ def test_figures(web: Web) -> None:
     assert stats["gauges"]["clients"] == {"count": 1, "maximum": 1}
     assert stats["counters"]["packets_received"]["connect"] == 1
     assert len(stats["per_minute"]["publish/sent"]) == 3
+    assert stats["latency"]["processing"] is None
+    delays = stats["latency"]["event_loop"]
+    assert len(delays["counts"]) == len(delays["bounds"]) + 1
     assert web.get("/process")["memory_maximum"] > 0
 
 

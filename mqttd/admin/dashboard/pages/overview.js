@@ -60,25 +60,39 @@ export async function show(main, parts, signal) {
 }
 
 function makeCharts() {
-  const connections = chart("Connections", ["Clients", "Sessions"], count);
+  const connections = chart("Connections", ["Clients", "Sessions", "Slow clients"], count);
   const messages = chart("Messages per second", ["In", "Out"], short);
   const traffic = chart("Bytes per second", ["In", "Out"], bytes);
   const drops = chart("Drops per second", ["Dropped", "No subscriber"], short);
   const queues = chart("Messages that wait", ["Queued", "In flight"], count);
-  const blocked = chart("Slow clients", ["Take no more"], count);
+  const latency = chart("Latency, 99 of 100 within", ["Event loop", "Answers"], milliseconds);
   function add(now, before) {
     const elapsed = Math.max(now.uptime - before.uptime, 0.001);
     const rate = (pick) => Math.max(0, (pick(now.counters) - pick(before.counters)) / elapsed);
     const { gauges } = now;
-    connections.add([gauges.clients.count, gauges.sessions.count]);
+    connections.add([gauges.clients.count, gauges.sessions.count, gauges.blocked_connections]);
     messages.add([rate((c) => sum(c.messages_received)), rate((c) => sum(c.messages_sent))]);
     traffic.add([rate((c) => c.bytes_received), rate((c) => c.bytes_sent)]);
     drops.add([rate((c) => sum(Object.values(c.dropped))), rate((c) => c.messages_unrouted)]);
     queues.add([gauges.queued_messages, gauges.inflight]);
-    blocked.add([gauges.blocked_connections]);
+    latency.add([within(now, before, "event_loop"), within(now, before, "processing")]);
   }
-  return { all: [connections, messages, traffic, drops, queues, blocked], add };
+  return { all: [connections, messages, traffic, drops, queues, latency], add };
 }
+
+/** Milliseconds within which 99 of 100 were since `before`; null where nothing was measured. */
+function within(now, before, what) {
+  const latest = now.latency[what];
+  const earlier = before.latency[what];
+  if (!latest || !earlier) return null;
+  const counts = latest.counts.map((number, index) => number - earlier.counts[index]);
+  const wanted = 0.99 * sum(counts);
+  let seen = 0;
+  const index = counts.findIndex((number) => (seen += number) >= wanted);
+  return wanted ? 1000 * (latest.bounds[index] ?? latest.bounds.at(-1)) : 0;
+}
+
+const milliseconds = (value) => (value === null ? "not measured" : `${Number(value.toPrecision(3))} ms`);
 
 function summary({ uptime, gauges, counters }) {
   const level = ({ count: now, maximum }) => [count(now), h("small", {}, ` most ${count(maximum)}`)];

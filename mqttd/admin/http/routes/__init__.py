@@ -19,6 +19,7 @@ MODULES = (
     "clients",
     "sessions",
     "routing",
+    "topics",
     "retained",
     "messages",
     "events",

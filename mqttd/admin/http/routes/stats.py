@@ -13,6 +13,7 @@ from attrs import asdict
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.table import Role, Route
 from mqttd.admin.memory import read_memory
+from mqttd.broker.metrics import Histogram
 from mqttd.wire.codes import PacketType
 
 _BY_TYPE = ("packets_received", "packets_sent", "packets_missed")
@@ -24,13 +25,23 @@ def show(call: Call) -> dict[str, Any]:
     for name in _BY_TYPE:
         counts = counters[name]
         counters[name] = {kind.name.lower(): counts[kind] for kind in PacketType}
+    metrics = call.daemon.broker.metrics
+    timed = call.daemon.broker.settings.http.latency
     load = call.daemon.admin.stats.load.averages
     return {
         "uptime": snapshot.uptime,
         "gauges": asdict(snapshot.gauges),
         "counters": counters,
+        "latency": {
+            "event_loop": _shown(metrics.loop_delay),
+            "processing": _shown(metrics.processing) if timed else None,
+        },
         "per_minute": {name: list(values) for name, values in load.items()},
     }
+
+
+def _shown(histogram: Histogram) -> dict[str, Any]:
+    return {"bounds": list(histogram.bounds), "counts": list(histogram.counts)}
 
 
 def process(call: Call) -> dict[str, Any]:
@@ -74,6 +85,12 @@ ROUTES = (
                 "uptime": {"type": "number", "description": "Seconds."},
                 "gauges": _OBJECT,
                 "counters": _OBJECT,
+                "latency": {
+                    "type": "object",
+                    "description": "How often what took how long: bounds are seconds, and "
+                    "the last count is of what is above them all. `event_loop`: how late it "
+                    "came back; `processing`: of a chunk of input, where it is measured.",
+                },
                 "per_minute": {
                     "type": "object",
                     "description": "Averages over 1, 5 and 15 minutes.",
