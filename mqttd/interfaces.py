@@ -83,6 +83,24 @@ class ITransport(Interface):
     def watch(watcher: IPacketWatcher | None) -> None:
         """Show *watcher* every packet from now on, which takes the plain way; None ends it."""
 
+    def flight() -> Iterable[FlightEntry]:
+        """The last of what came and went since CONNECT was accepted, the oldest first."""
+
+
+class FlightEntry(NamedTuple):
+    """One entry of a flight recorder: several packets, maybe, that came or went at once."""
+
+    #: By the broker's clock.
+    seconds: float
+    #: Of its first byte in all the input; entries may overlap. Of output it says nothing.
+    offset: int
+    #: Bytes of the whole.
+    size: int
+    #: Its first bytes, as far as they are kept; they begin with a packet.
+    head: bytes
+    #: Whether it went to the client.
+    out: bool
+
 
 class IPacketWatcher(Interface):
     """One who is shown the packets of a connection. It must not raise."""

@@ -44,7 +44,7 @@ from mqttd.settings_access import (
     RuleSource,
 )
 from mqttd.settings_authentication import ALL, AuthenticatorSettings, check_names
-from mqttd.settings_watch import TraceSettings
+from mqttd.settings_watch import FlightSettings, TraceSettings
 
 __all__ = [
     "LOG_LEVELS",
@@ -624,6 +624,7 @@ class BrokerSettings:
     hooks: HookSettings = part(HookSettings)
     http: HTTPSettings = part(HTTPSettings)
     trace: TraceSettings = part(TraceSettings)
+    flight: FlightSettings = part(FlightSettings)
     #: Who is asked who a client is, in this order.
     authentication: tuple[AuthenticatorSettings, ...] = field(
         default=(), validator=check("a tuple of AuthenticatorSettings", _are_authenticators)

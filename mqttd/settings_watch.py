@@ -26,3 +26,13 @@ class TraceSettings:
     kept_files: int = count(4, 1, 100)
     #: Traces that may have files; another one is refused until some were deleted.
     maximum_recorded: int = count(100, 1)
+
+
+@frozen
+class FlightSettings:
+    """The flight recorder: what came and went last on each connection."""
+
+    #: Bytes that are kept of each connection; 0 switches it off.
+    size: int = size(4096, 0, 1024 * 1024)
+    #: Clients whose packets are kept after a failure, the latest ones.
+    maximum_failures: int = count(100, 0, 10_000)

@@ -181,7 +181,7 @@ def test_all_errors_are_told_at_once_one_a_line() -> None:
         '"100/s burst 500", or "unlimited"',
         "mqttd.toml: foo: unknown; known here: broker, log, protocol, session, retained, store, "
         "limits, shared_limits, password_hashing, access, abuse, hooks, http, trace, "
-        "authentication, authorization, plugin, listener",
+        "flight, authentication, authorization, plugin, listener",
         "mqttd.toml: listener[1].limits.maximum_connections = -1: must be a whole number of at "
         "least 0",
         'mqttd.toml: listener[1].endpoint: missing; for instance endpoint = "tcp:1883"',

@@ -19,7 +19,7 @@ from mqttd.admin.publisher import SystemPublisher
 from mqttd.admin.stats import Stats
 from mqttd.admin.storing import StoreAlarm
 from mqttd.admin.sys_topics import SysTopics
-from mqttd.admin.tracing import Traces
+from mqttd.admin.tracing import Flights, Traces
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
@@ -56,6 +56,8 @@ class Admin:
         self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory)
         #: Packets of those that somebody looks into.
         self.traces = Traces(broker, wall_clock)
+        #: What was kept of those that failed.
+        self.flights = Flights(broker, wall_clock)
         self._system = system
         self._running = False
 
@@ -64,6 +66,7 @@ class Admin:
         if self._running:
             return
         self._running = True
+        self.flights.start()
         self.stats.start()
         self.monitor.start()
         self.store_alarm.start()
@@ -76,6 +79,7 @@ class Admin:
             return
         self._running = False
         self.traces.stop()
+        self.flights.stop()
         self.sys_topics.stop()
         self.presence.stop()
         self.store_alarm.stop()

@@ -39,7 +39,7 @@ from mqttd.interfaces import (
 )
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import ReasonCode
-from mqttd.wire.packets import Properties, Will
+from mqttd.wire.packets import Packet, Properties, Will
 from mqttd.wire.serializer import passthrough_of
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ class Broker:
         self.thinned: set[Thinned] = set()
         #: Told of each connection that begins, before anything came.
         self.newcomers: list[Callable[[Connection], None]] = []
+        #: Told when a client broke the rules, or something of ours broke on one: which
+        #: connection, "violation" or "error", what, and the packet if it was one.
+        self.failures: list[Callable[[Connection, str, str, Packet | None], None]] = []
         self.maximum_connections = 0
         #: Those of them whose sessions send again what is not acknowledged.
         self.retrying: set[Connection] = set()

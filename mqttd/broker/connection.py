@@ -233,11 +233,13 @@ class Connection:
                 return _HANDLERS[packet.type](self, packet)
             return handshake.received(self, packet)
         except ProtocolViolation as violation:
-            self.violated(violation)
+            self.violated(violation, packet)
             return None
 
-    def violated(self, violation: ProtocolViolation) -> None:
+    def violated(self, violation: ProtocolViolation, packet: Packet | None = None) -> None:
         """The client broke the rules: say so if it can hear it, and close."""
+        for told in self.broker.failures:
+            told(self, "violation", violation.text, packet)
         log.debug(
             "{client_id} at {address} broke the rules: {text}",
             client_id=self.client_id,
@@ -252,6 +254,8 @@ class Connection:
 
     def failed(self) -> None:
         """Something of ours broke while handling a packet."""
+        for told in self.broker.failures:
+            told(self, "error", "an error of the server; the log has it", None)
         if self.state is State.CONNECTED:
             self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "an error of the server", "error")
         else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 from zope.interface import implementer
 
-from mqttd.interfaces import IPacketWatcher, ITransport, Peer
+from mqttd.interfaces import FlightEntry, IPacketWatcher, ITransport, Peer
 from mqttd.settings import BrokerSettings, ListenerSettings
 from mqttd.wire.codes import MQTT5
 from mqttd.wire.parser import Parser
@@ -75,3 +75,6 @@ class Passage:
 
     def watch(self, watcher: IPacketWatcher | None) -> None:
         """There are no packets to be shown."""
+
+    def flight(self) -> tuple[FlightEntry, ...]:
+        return ()

@@ -49,6 +49,7 @@ PARTS = (
     "hooks",
     "http",
     "trace",
+    "flight",
 )
 
 #: The tables of which there is one for each of several, of one type each: the

@@ -22,6 +22,7 @@ GROUPS = (
     "retained",
     "messages",
     "traces",
+    "flight",
     "listeners",
     "plugins",
     "config",

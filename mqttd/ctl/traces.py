@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mqttd.ctl.context import Context
-from mqttd.ctl.output import shown
+from mqttd.ctl.output import clean, shown
 from mqttd.ctl.parser import Subparsers, command, group
 
 #: Parts of a record that stand at the beginning of its line.
-HEAD = frozenset({"at", "client_id", "address", "direction", "packet", "event"})
+HEAD = frozenset({"at", "client_id", "address", "direction", "packet", "event", "head"})
 ARROWS = {"in": "->", "out": "<-"}
 
 
@@ -107,11 +107,15 @@ def _print(context: Context, record: dict[str, Any]) -> None:
         context.out.line(line(record))
 
 
+def time_of(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
 def line(record: dict[str, Any]) -> str:
     """A record for people: when, which way, who, what."""
     at = datetime.fromtimestamp(record["at"], UTC).strftime("%H:%M:%S.%f")
     arrow = ARROWS.get(record["direction"], "--")
-    what = record.get("packet") or record.get("event")
+    what = record.get("packet") or record.get("event") or ""
     rest = {name: value for name, value in record.items() if name not in HEAD}
-    who = shown(record["client_id"] or record["address"])
-    return f"{at} {arrow} {who}  {what}  {shown(rest) if rest else ''}".rstrip()
+    who = clean(record.get("client_id") or record.get("address") or "")
+    return f"{at} {arrow} " + "  ".join(filter(None, (who, what, shown(rest) if rest else "")))

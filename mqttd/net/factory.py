@@ -44,6 +44,8 @@ class MQTTFactory(ServerFactory):
         self.settings = settings
         self.flusher = network.flusher
         self.limits = network.limits
+        #: Bytes after which a flight recorder turns the page; it keeps two.
+        self.flight_size = broker.settings.flight.size // 2
         #: Those that are connected.
         self.protocols: set[MQTTProtocol] = set()
         self._addresses: dict[str, int] = {}

@@ -22,6 +22,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
 from mqttd.broker.pause import CLOSING, OUTPUT
+from mqttd.net.flight import HEAD, SHORT, pack
 from mqttd.net.limiter import Limiter
 from mqttd.net.peer import innermost, unsent
 
@@ -44,6 +45,10 @@ PACED = 2
 
 #: First four bits of a PUBLISH.
 _PUBLISH = 0x30
+#: With the bits of QoS, which are 0 for QoS 0. A single frame that is such a PUBLISH, or a
+#: run of them, is not noted: no answer is due to it, and of the cost of many small sends
+#: a note would be 5 per cent.
+_KIND_AND_QOS = 0xF6
 
 
 class Flusher:
@@ -92,6 +97,7 @@ class Outbound(Protocol):
     # and 600 bytes more are needed for each connection. What few connections ever
     # set has its default in the class, and then goes into a dict after all.
     __slots__ = (
+        "_flight",
         "_frames",
         "_holding",
         "_pauses",
@@ -115,6 +121,7 @@ class Outbound(Protocol):
     _pace_call: IDelayedCall | None = None
     _stall_timer: Timer | None = None
     _full_since = 0.0
+    _flight_before: bytearray | None = None
 
     def __init__(self) -> None:
         self.connected = 0
@@ -128,6 +135,8 @@ class Outbound(Protocol):
         self._waiting = 0
         self._holding = 0
         self._pauses = 0
+        #: What came and went last; None before CONNECT, and where it is not wanted.
+        self._flight: bytearray | None = None
 
     def start_output(self, limits: ConnectionLimits) -> None:
         """The transport is there."""
@@ -189,12 +198,28 @@ class Outbound(Protocol):
             self._flush_paced(self.pacer)
             return
         # As flush_all does, without the calls.
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        alone = len(frames) == 1
+        data = frames[0] if alone else b"".join(frames)
         frames.clear()
         self._waiting = 0
         if data:
-            self.factory.broker.metrics.bytes_sent += len(data)
+            broker = self.factory.broker
+            broker.metrics.bytes_sent += len(data)
+            flight = self._flight
+            if (
+                flight is not None
+                and not (alone and data[0] & _KIND_AND_QOS == _PUBLISH)
+                and len(data) > SHORT
+            ):
+                flight += pack(broker.seconds(), 0, -len(data)) + data[:HEAD]
+                if len(flight) > self.factory.flight_size:
+                    self.turn_page()
             self.transport.write(data)
+
+    def turn_page(self) -> None:
+        """Enough is noted here; what was before is forgotten, since to look for the
+        oldest entries each time would cost more than to note them."""
+        self._flight_before, self._flight = self._flight, bytearray()
 
     def _flush_paced(self, pacer: Limiter) -> None:
         frames = self._frames
@@ -215,7 +240,13 @@ class Outbound(Protocol):
 
     def _hand_over(self, data: bytes) -> None:
         if data:
-            self.factory.broker.metrics.bytes_sent += len(data)
+            broker = self.factory.broker
+            broker.metrics.bytes_sent += len(data)
+            flight = self._flight
+            if flight is not None and len(data) > SHORT:
+                flight += pack(broker.seconds(), 0, -len(data)) + data[:HEAD]
+                if len(flight) > self.factory.flight_size:
+                    self.turn_page()
             self.transport.write(data)
 
     def _hold_back(self, delay: float) -> None:

@@ -30,7 +30,8 @@ from zope.interface import implementer
 from mqttd.broker import fast_lane
 from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
-from mqttd.interfaces import IPacketWatcher, ITransport, Peer
+from mqttd.interfaces import FlightEntry, IPacketWatcher, ITransport, Peer
+from mqttd.net.flight import HEAD, SHORT, entries, pack
 from mqttd.net.limiter import Limiter
 from mqttd.net.outbound import FULL, Outbound
 from mqttd.net.peer import ending_of, innermost, unread, unread_after_end, unsent
@@ -66,6 +67,7 @@ class MQTTProtocol(Outbound):
         "_processing",
         "_reading",
         "_silence",
+        "_taken",
         "_timer",
         "last_seen",
         "limiter",
@@ -95,6 +97,8 @@ class MQTTProtocol(Outbound):
         #: never; less: it has yet to be accepted.
         self._silence = -1.0
         self._timer: Timer | None = None
+        #: Bytes that came since the flight recorder began.
+        self._taken = 0
         self._reading = True
         self._processing = False
         self._fast = False
@@ -158,8 +162,16 @@ class MQTTProtocol(Outbound):
             return
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
-        self.last_seen = broker.seconds()
+        now = self.last_seen = broker.seconds()
         self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
+        if self._flight is not None:
+            self._taken += len(data)
+            held, position = self.parser.window()
+            size = len(held) - position
+            if size > SHORT:
+                self._flight += pack(now, self._taken, size) + held[position : position + HEAD]
+                if len(self._flight) > self.factory.flight_size:
+                    self.turn_page()
         if not self._pauses:
             self._process()
         if self.limiter is not None and self.limiter.bytes:
@@ -351,11 +363,26 @@ class MQTTProtocol(Outbound):
         self.limiter = self.factory.limits.join_user(self.limiter, user)
         self._choose_lane()
         self._silence = keep_alive
+        if self.factory.flight_size:
+            self._begin_flight()
         delay = min(keep_alive or LOOK_INTERVAL, LOOK_INTERVAL)
         # The timer of the deadline for CONNECT goes on, unless it comes too late.
         if self._timer is None or self._timer.due > self.factory.broker.seconds() + delay:
             self._set_timer(None)
             self._watch(delay)
+
+    def _begin_flight(self) -> None:
+        """Only now: CONNECT has a password, and nobody shall find it in a recorder."""
+        self._flight = bytearray()
+        self._taken = self.parser.pending
+        data, position = self.parser.window()
+        size = len(data) - position
+        if size > SHORT:
+            self._flight += pack(self.last_seen, self._taken, size)
+            self._flight += data[position : position + HEAD]
+
+    def flight(self) -> tuple[FlightEntry, ...]:
+        return tuple(entries((self._flight_before or b"") + (self._flight or b"")))
 
     def close(self) -> None:
         if self._pauses & CLOSING:

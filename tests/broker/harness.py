@@ -28,6 +28,7 @@ from mqttd.broker.connection import Connection
 from mqttd.broker.pause import PENDING
 from mqttd.broker.session import Session
 from mqttd.interfaces import (
+    FlightEntry,
     IAuthenticationMethod,
     IAuthorizer,
     IPacketWatcher,
@@ -126,6 +127,9 @@ class BareTransport:
 
     def watch(self, watcher: IPacketWatcher | None) -> None:
         raise NotImplementedError
+
+    def flight(self) -> tuple[FlightEntry, ...]:
+        return ()
 
     # --- inside -----------------------------------------------------------------
 

@@ -186,6 +186,20 @@ class Commands(TestCase):
         assert "is no trace that runs" in await self.fails("trace", "stop", "one")
         client.close()
 
+    async def test_the_flight_recorder(self) -> None:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(os.path.join(self.folder, "mqtt"))
+        client.sendall(serialize(Connect("a"), 4) + serialize(Publish("t", b"x"), 4))
+        while "a" not in self.broker.connections:
+            await deferLater(reactor, 0.01)
+        assert "-> PUBLISH  topic=t, payload_size=1" in await self.run_command("flight", "now", "a")
+        client.sendall(b"\0\0")
+        while "a" in self.broker.connections:
+            await deferLater(reactor, 0.01)
+        assert "packet type 0" in await self.run_command("flight", "list")
+        assert (await self.table("flight", "show", "a"))["client_id"] == "a"
+        client.close()
+
     async def test_alarms(self) -> None:
         self.service.admin.alarms.activate("disk", Severity.ERROR, "title", "summary")
         assert "disk" in await self.run_command("alarms", "list")

@@ -1,4 +1,4 @@
-"""Traces by the API."""
+"""Traces and the flight recorder by the API."""
 
 from __future__ import annotations
 
@@ -72,3 +72,24 @@ def test_what_cannot_be_traced_says_why(web: Web) -> None:
         assert web.ask("POST", "/traces", {"name": name, "client_id": "a"}).status == 201
     answer = web.ask("POST", "/traces", {"name": "three", "client_id": "a"})
     assert (answer.status, "maximum_running" in answer.json["detail"]) == (409, True)
+
+
+# --- the flight recorder --------------------------------------------------------------
+
+
+def test_the_last_packets_of_a_client_are_shown(web: Web) -> None:
+    web.connect("a/b").publish("t", b"secret")
+    records = web.get("/clients/a%2Fb/flight")["records"]
+    assert [record["packet"] for record in records] == ["CONNACK", "PUBLISH"]
+    assert "payload" not in records[1]
+    shown = web.get("/clients/a%2Fb/flight?payload=3")["records"]
+    assert shown[1]["payload"] == "sec"
+    assert web.ask("GET", "/clients/nobody/flight").status == 404
+
+
+def test_failures_are_listed_and_shown(web: Web) -> None:
+    web.connect("a").send_bytes(b"\x00\x00")
+    (failure,) = web.get("/flight/failures")["items"]
+    assert (failure["client_id"], failure["cause"]) == ("a", "violation")
+    assert web.get("/flight/failures/a")["records"]
+    assert web.ask("GET", "/flight/failures/b").status == 404

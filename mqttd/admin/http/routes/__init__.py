@@ -24,6 +24,7 @@ MODULES = (
     "messages",
     "events",
     "traces",
+    "flight",
     "plugins",
     "config",
     "access",
