@@ -171,6 +171,7 @@ class MQTTBroker(Service):
             self._control_socket,
             self._token_file(),
             self._secure,
+            self.settings.log_audit_file,
         )
 
     def _secure(self, factory: Any) -> Any:

@@ -638,6 +638,8 @@ class BrokerSettings:
     log_levels: dict[str, str] = table(
         "a table of module names, each with a level", lambda level: level in LOG_LEVELS
     )
+    #: File of the changes that operators make, one a line; "" means none.
+    log_audit_file: str = text()
     listeners: tuple[ListenerSettings, ...] = field(
         default=(), validator=check("a tuple of ListenerSettings", _are_listeners)
     )

@@ -32,6 +32,7 @@ GROUPS = (
     "bans",
     "store",
     "tokens",
+    "audit",
     "importing",
     "completion",
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from mqttd.ctl.context import Context
-from mqttd.ctl.output import shown
+from mqttd.ctl.output import moment, shown
 from mqttd.ctl.parser import Subparsers, command, group
 
 #: Clears the screen and goes to its corner, on every terminal of today.
@@ -47,7 +46,7 @@ def show_alarms(context: Context) -> None:
     history = context.arguments.history
     found = context.api.get("alarms", history=history)["items"]
     if not context.out.as_json:
-        found = [{**alarm, "since": _time(alarm["since"])} for alarm in found]
+        found = [{**alarm, "since": moment(alarm["since"])} for alarm in found]
     context.out.table(found, ("id", "severity", "since", "title", "summary"))
 
 
@@ -115,7 +114,3 @@ def _screen(now: dict[str, Any], before: dict[str, Any] | None) -> str:
 
 def _sum(value: Any) -> int:
     return sum(value) if isinstance(value, (list, tuple)) else int(value)
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

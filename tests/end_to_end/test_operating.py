@@ -28,6 +28,7 @@ class Operated:
     #: MQTT at a path of the control API's HTTPS endpoint.
     site: Target
     passwords: Path
+    audit: Path
     run: Callable[..., tuple[int, str, str]]
 
     def rows(self, *arguments: str) -> Any:
@@ -56,6 +57,7 @@ def operated(
                 {"endpoint": f"tcp:{mqtt}:interface=127.0.0.1"},
                 {"endpoint": "site:http", "websocket": {"path": "/mqtt"}},
             ],
+            log={"audit_file": str(tmp_path / "audit.log")},
             store={"backend": "memory"},
             http={
                 "socket": str(socket),
@@ -78,7 +80,7 @@ def operated(
 
     target = Target(mqtt, user_name=USER, password=PASSWORD)
     site = evolve(target, port=web, websocket="/mqtt", authority=str(authority.certificate))
-    return Operated(daemon, target, site, passwords, run)
+    return Operated(daemon, target, site, passwords, tmp_path / "audit.log", run)
 
 
 @pytest.fixture(params=[4, 5], ids=["3.1.1", "5.0"])
@@ -117,9 +119,13 @@ def test_users_come_and_go_while_clients_are_there(operated: Operated, paho5: Pa
         paho5.connect(evolve(bob, password="two"))
     # Comments, and whoever was not meant, are as they were.
     assert operated.passwords.read_text() == f"# who may connect\n{USER}:{HASH}\n"
-    log = operated.daemon.log
-    assert "operator at unix: DELETE /api/v1/users/bob: 204" in log
-    assert "two" not in log
+    assert "operator at unix: DELETE /api/v1/users/bob: 204" in operated.daemon.log
+    assert "two" not in operated.daemon.log
+    last = operated.rows("audit", "--last", "2")
+    assert [(each["method"], each["status"]) for each in last] == [("DELETE", 204), ("PUT", 200)]
+    written = [json.loads(line) for line in operated.audit.read_text().splitlines()]
+    assert written[-2:] == last[::-1]
+    assert "/api/v1/users/bob" in operated.run("audit")[1]
 
 
 def test_users_that_cannot_be_changed_so(operated: Operated, paho5: Paho) -> None:

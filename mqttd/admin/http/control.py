@@ -18,6 +18,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mqttd.admin.http.audit import Audit
 from mqttd.admin.http.dashboard import NAME, Dashboard, ToDashboard
 from mqttd.admin.http.doors import Doorkeeper, by_socket
 from mqttd.admin.http.routes import all_routes, root_routes
@@ -50,6 +51,7 @@ class HTTPControl:
         default_socket: str = "",
         default_tokens: str = "",
         secure: Callable[[Any], Any] = lambda site: site,
+        audit_file: str = "",
     ) -> None:
         """
         :param daemon: an ``IDaemon``.
@@ -57,6 +59,7 @@ class HTTPControl:
         :param default_tokens: the same for the file of the tokens; "" keeps them
             in memory.
         :param secure: puts TLS around a factory, by the certificate of the settings.
+        :param audit_file: where changes are written, too; "" for nowhere.
         """
         self._reactor = reactor
         self._settings = settings
@@ -66,6 +69,8 @@ class HTTPControl:
         self._daemon = daemon
         #: Who may come in over TCP, besides users with a role.
         self.tokens = Tokens(settings.token_file or default_tokens)
+        #: Who has changed what.
+        self.audit = Audit(audit_file)
         self._ports: list[Any] = []
         self._sites: list[ControlSite] = []
 
@@ -165,11 +170,11 @@ class HTTPControl:
         settings = self._settings
         version = Folder()
         root.putChild(b"api", version)
-        version.putChild(b"v1", API(self._table, self._daemon, authenticate))
+        version.putChild(b"v1", API(self._table, self._daemon, authenticate, audit=self.audit))
         for route in self._root:
             name = route.segments[0]
             table = Table.of([route])
-            page = API(table, self._daemon, authenticate, (name,))
+            page = API(table, self._daemon, authenticate, (name,), self.audit)
             root.putChild(name.encode(), page)
         if settings.dashboard:
             root.putChild(NAME, Dashboard())

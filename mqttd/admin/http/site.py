@@ -20,12 +20,12 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from mqttd.admin.http.audit import Audit
 from mqttd.admin.http.call import Call, Identity, Reply, read_json
 from mqttd.admin.http.problems import Problem
 from mqttd.admin.http.table import Match, Role, Table
 
 log = Logger()
-audit = Logger(namespace="mqttd.audit")
 
 #: On every answer: nothing may be kept, guessed, framed or run.
 HEADERS = {
@@ -235,12 +235,14 @@ class API(Resource):
         daemon: Any,
         authenticate: Authenticator,
         prefix: tuple[str, ...] = (),
+        audit: Audit | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._table = table
         self._prefix = prefix
         self._daemon = daemon
         self._authenticate = authenticate
+        self._audit = audit or Audit()
 
     def render(self, request: Request) -> Any:
         answering = Deferred.fromCoroutine(self._answer(request))
@@ -264,7 +266,12 @@ class API(Resource):
             status = problem.status
             send_problem(request, problem)
         if match is not None and identity is not None and match.entry.route.audited:
-            _note(identity, request, status)
+            self._note(identity, request, status)
+
+    def _note(self, identity: Identity, request: Request, status: int) -> None:
+        method = request.method.decode("ascii", "replace")
+        path = ascii(request.path.decode("ascii", "replace"))[1:-1]
+        self._audit.note(identity.name, identity.address, method, path, status)
 
     def _find(self, request: Request) -> Match:
         method = request.method.decode("ascii", "replace")
@@ -356,18 +363,6 @@ def begin(request: Request, media_type: str, **headers: str) -> None:
     else:
         request.responseHeaders.removeHeader("content-type")
         request.defaultContentType = None
-
-
-def _note(identity: Identity, request: Request, status: int) -> None:
-    audit.info(
-        "{user} at {address}: {method} {path}: {status}",
-        user=identity.name,
-        address=identity.address,
-        method=request.method.decode("ascii", "replace"),
-        # Percent-encoded still, so no line can be forged by it.
-        path=ascii(request.path.decode("ascii", "replace"))[1:-1],
-        status=status,
-    )
 
 
 def _gone(failure: Failure, answering: Deferred[None]) -> None:

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from mqttd.admin import Admin
 from mqttd.admin.http import Identity, Role, Route
+from mqttd.admin.http.audit import Audit
 from mqttd.admin.http.routes import all_routes, root_routes
 from mqttd.admin.http.site import API, ControlSite, Folder
 from mqttd.admin.http.table import Table
@@ -71,6 +72,7 @@ class Web:
         self.admin.start()
         self.daemon = FakeDaemon(self.broker, self.admin, self.broker.settings, self.clock, self)
         self.tokens = Tokens("", lambda: 1_767_323_045.0)
+        self.audit = Audit(wall_clock=lambda: 1_767_323_045.0)
         #: What stands before the path of each request.
         self.base = "/api/v1"
         #: Who a request is from; a test may put a real door here.
@@ -79,7 +81,7 @@ class Web:
         root, version = Folder(), Folder()
         root.putChild(b"api", version)
         table = Table.of(all_routes() if routes is None else routes)
-        version.putChild(b"v1", API(table, self.daemon, self._authenticate))
+        version.putChild(b"v1", API(table, self.daemon, self._authenticate, (), self.audit))
         for route in root_routes():
             name = route.segments[0]
             page = API(Table.of([route]), self.daemon, self._authenticate, (name,))

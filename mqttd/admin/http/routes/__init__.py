@@ -30,6 +30,7 @@ MODULES = (
     "access",
     "users",
     "tokens",
+    "audit",
 )
 
 #: Those whose paths stand at the root of the site.
