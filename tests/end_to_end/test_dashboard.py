@@ -321,6 +321,36 @@ def test_the_tree_of_topics_opens(
     served.ask("DELETE", "retained/plant%2F1%2Fstate")
 
 
+def test_packets_are_seen_as_they_come(
+    browser: Chromium, served: Served, connect: Callable[[str], Client]
+) -> None:
+    client = connect("traced")
+    go(browser, "clients/traced")
+    browser.click("#packets button.primary")
+    browser.wait("document.querySelector('#packets .tag').innerText == 'live'")
+    client.publish("<i>traced</i>", "x", 1)
+    browser.wait_for("PUBACK")
+    assert "<i>traced</i>" in browser.run("document.querySelector('.packets').innerText")
+
+
+def test_a_trace_goes_to_a_file(
+    browser: Chromium, served: Served, connect: Callable[[str], Client]
+) -> None:
+    go(browser, "traces")
+    browser.type("input[name=trace-name]", "night")
+    browser.type("input[name=trace-client]", "sleeper")
+    browser.press("Enter", 13, "\r")
+    browser.wait_for("runs")
+    connect("sleeper").publish("a/b", "x", 1)
+    browser.click_on("tbody a", "night")
+    browser.wait_for("CONNECT")
+    go(browser, "traces")
+    browser.click_on("tbody button", "Delete")
+    browser.click(CONFIRM)
+    browser.wait_for("There is none.")
+    assert served.ask("GET", "traces")["items"] == []
+
+
 def test_a_setting_is_changed(browser: Chromium, served: Served) -> None:
     go(browser, "config")
     browser.wait("document.querySelector('select[name=key]')")

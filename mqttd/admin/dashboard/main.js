@@ -18,11 +18,12 @@ import * as sessions from "./pages/sessions.js";
 import * as subscriptions from "./pages/subscriptions.js";
 import * as tokens from "./pages/tokens.js";
 import * as topics from "./pages/topics.js";
+import * as traces from "./pages/traces.js";
 import * as users from "./pages/users.js";
 
 const PAGES = {
   overview, clients, sessions, subscriptions, topics, retained, messages, listeners, access, users,
-  plugins, alarms, tokens, config,
+  traces, plugins, alarms, tokens, config,
 };
 
 const main = document.getElementById("main");

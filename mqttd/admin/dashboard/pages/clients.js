@@ -3,6 +3,7 @@
 import { get, may, patch, path, post, remove } from "../api.js";
 import { button, count, facts, field, h, link, name, replace, tag, time } from "../dom.js";
 import { ask, attempt } from "../notes.js";
+import { livePackets } from "../packets.js";
 import { pagedTable, plainTable, settled } from "../table.js";
 
 export const title = "Clients";
@@ -71,7 +72,8 @@ async function detail(main, clientId, signal) {
       h("section", { class: "card" }, h("h2", {}, "Messages"), messages(client)),
       h("section", { class: "card" }, h("h2", {}, "Limits"), limitsForm(where, limits))),
     h("section", { class: "card" }, h("h2", {}, "Subscriptions"), subscriptionTable(clientId, subscriptions.items, again),
-      may("operator") ? subscribeForm(clientId, again) : null));
+      may("operator") ? subscribeForm(clientId, again) : null),
+    may("operator") ? livePackets({ query: () => ({ client_id: clientId }), who: false, signal }) : null);
 }
 
 function connection(client) {

@@ -1,0 +1,77 @@
+// Traces: packets as they come, and traces that go to a file on the broker's machine.
+
+import { get, may, path, post, remove } from "../api.js";
+import { button, count, date, field, h, link, name, replace, tag } from "../dom.js";
+import { ask, attempt } from "../notes.js";
+import { livePackets, packets } from "../packets.js";
+import { plainTable } from "../table.js";
+
+export const title = "Traces";
+export const role = "viewer";
+
+/** Records of a file that are shown. */
+const SHOWN = 500;
+
+export async function show(main, [trace], signal) {
+  await (trace === undefined ? list(main, signal) : detail(main, trace, signal));
+}
+
+const text = (named, more = {}) => h("input", { name: named, autocomplete: "off", spellcheck: "false", ...more });
+
+async function list(main, signal) {
+  const files = h("div");
+  const wanted = { client_id: text("client_id", { placeholder: "sensor-*" }), address: text("address", { placeholder: "192.0.2.0/24" }), topic: text("topic", { placeholder: "plant/#" }) };
+  const query = () => Object.fromEntries(Object.entries(wanted).map(([key, input]) => [key, input.value]));
+  const inputs = [field("Client id", wanted.client_id), field("Address", wanted.address), field("Topic", wanted.topic)];
+  async function load() {
+    const { items } = await get("traces", {}, signal);
+    replace(files, fileTable(items, load));
+  }
+  replace(main, h("h1", {}, "Traces"),
+    may("operator") ? livePackets({ inputs, query, who: true, signal }) : null,
+    h("section", { class: "card" }, h("h2", {}, "To a file"), files, may("operator") ? startForm(load) : null));
+  await load();
+}
+
+function fileTable(items, load) {
+  async function end(trace) {
+    if (await attempt(() => remove(path("traces", trace.name)), "Ended; its file stays.")) await load();
+  }
+  async function erase(trace) {
+    if (!(await ask(["Delete the trace ", name(trace.name), " with its files?"], "Delete"))) return;
+    if (await attempt(() => remove(path("traces", trace.name), { delete: true }), "Deleted.")) await load();
+  }
+  return plainTable([
+    { label: "Name", cell: (t) => (may("operator") ? link(`/traces/${encodeURIComponent(t.name)}`, name(t.name)) : name(t.name)) },
+    { label: "", cell: (t) => (t.running ? tag("runs", "good") : tag("over")) },
+    { label: "Of", cell: (t) => [t.client_id, t.address, t.topic].filter(Boolean).map((each) => [name(each), " "]) },
+    { label: "Until", cell: (t) => date(t.ends_at) },
+    { label: "Packets", number: true, cell: (t) => count(t.packets) },
+    { label: "Missed", number: true, cell: (t) => count(t.missed) },
+    { label: "", cell: (t) => (t.problem ? tag(t.problem, "bad") : null) },
+    { label: "", cell: (t) => (may("operator") ? [t.running ? [button("End", () => end(t), "small"), " "] : null, button("Delete", () => erase(t), "small")] : null) },
+  ], items, "There is none.", "Traces");
+}
+
+function startForm(load) {
+  const named = text("trace-name", { required: true, maxlength: 64 });
+  const wanted = { client_id: text("trace-client"), address: text("trace-address"), topic: text("trace-topic") };
+  const minutes = h("input", { name: "trace-minutes", type: "number", min: 1, max: 10080, value: 10 });
+  const payload = h("input", { name: "trace-payload", type: "number", min: 0, max: 65536, value: 0 });
+  async function start(event) {
+    event.preventDefault();
+    const given = Object.entries(wanted).filter(([, input]) => input.value !== "").map(([key, input]) => [key, input.value]);
+    const body = { name: named.value, ...Object.fromEntries(given), duration: 60 * Number(minutes.value), payload: Number(payload.value) };
+    if (await attempt(() => post("traces", body), "It runs.")) await load();
+  }
+  return h("form", { id: "start", onsubmit: start }, h("div", { class: "row" }, field("Name", named), field("Client id", wanted.client_id),
+    field("Address", wanted.address), field("Topic", wanted.topic), field("Minutes", minutes), field("Bytes of payloads", payload)),
+    h("button", { class: "primary" }, "Start"));
+}
+
+async function detail(main, trace, signal) {
+  const { items } = await get(`${path("traces", trace)}/records`, { limit: SHOWN }, signal);
+  replace(main, h("p", {}, link("/traces", "Traces")), h("h1", {}, name(trace)),
+    h("div", { class: "buttons" }, button("Refresh", () => detail(main, trace, signal))),
+    h("section", { class: "card" }, h("h2", {}, `The last ${count(items.length)} packets`), packets(items)));
+}
