@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mqttd.admin.alarms import Alarms
+from mqttd.admin.machine import Machine
 from mqttd.admin.memory import Memory, memory_limit, read_memory
 from mqttd.admin.monitor import Monitor
 from mqttd.admin.presence import Presence
 from mqttd.admin.publisher import SystemPublisher
+from mqttd.admin.slow import SlowSubscribers
 from mqttd.admin.stats import Stats
 from mqttd.admin.storing import StoreAlarm
 from mqttd.admin.sys_topics import SysTopics
@@ -52,6 +54,9 @@ class Admin:
         self.monitor = Monitor(
             broker, system, self.alarms, self.stats.census, memory, limit or memory_limit()
         )
+        self.machine = Machine(broker, self.alarms)
+        #: Who does not keep up.
+        self.slow = SlowSubscribers(broker)
         self.store_alarm = StoreAlarm(broker, self.alarms)
         self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory)
         #: Packets of those that somebody looks into.
@@ -69,6 +74,8 @@ class Admin:
         self.flights.start()
         self.stats.start()
         self.monitor.start()
+        self.machine.start()
+        self.slow.start()
         self.store_alarm.start()
         self.presence.start()
         self.sys_topics.start()
@@ -83,6 +90,8 @@ class Admin:
         self.sys_topics.stop()
         self.presence.stop()
         self.store_alarm.stop()
+        self.slow.stop()
+        self.machine.stop()
         self.monitor.stop()
         self.stats.stop()
         self._system.forget_all()

@@ -1,4 +1,4 @@
-"""``mqttctl stats``, ``process``, ``alarms``, ``events`` and ``top``."""
+"""``mqttctl stats``, ``process``, ``alarms``, ``slow``, ``events`` and ``top``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def add_to(subparsers: Subparsers) -> None:
     listing.add_argument("--history", action="store_true", help="those that are over")
     clearing = command(alarms, "clear", clear_alarm, "clear an alarm")
     clearing.add_argument("id")
+    lagging = command(subparsers, "slow", slow, "clients that do not keep up, the worst first")
+    lagging.add_argument("--limit", type=int, default=100, metavar="N")
     watching = command(subparsers, "events", events, "clients that come and go, until ^C")
     watching.add_argument("--count", type=int, metavar="N", help="end after so many events")
     live = command(subparsers, "top", top, "figures, live, until ^C")
@@ -53,6 +55,12 @@ def show_alarms(context: Context) -> None:
 def clear_alarm(context: Context) -> None:
     context.api.delete("alarms", context.arguments.id)
     context.out.line(f"the alarm {context.arguments.id} is cleared")
+
+
+def slow(context: Context) -> None:
+    found = context.api.get("slow-subscribers", limit=context.arguments.limit)["items"]
+    columns = ("client_id", "unacknowledged_for", "inflight", "queued", "blocked", "dropped")
+    context.out.table(found, columns)
 
 
 def events(context: Context) -> None:

@@ -186,6 +186,9 @@ class Commands(TestCase):
         assert "is no trace that runs" in await self.fails("trace", "stop", "one")
         client.close()
 
+    async def test_slow_clients(self) -> None:
+        assert "UNACKNOWLEDGED FOR" in await self.run_command("slow")
+
     async def test_the_flight_recorder(self) -> None:
         client = socket.socket(socket.AF_UNIX)
         client.connect(os.path.join(self.folder, "mqtt"))

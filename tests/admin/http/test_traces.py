@@ -1,4 +1,4 @@
-"""Traces and the flight recorder by the API."""
+"""Traces, the flight recorder and slow subscribers by the API."""
 
 from __future__ import annotations
 
@@ -93,3 +93,15 @@ def test_failures_are_listed_and_shown(web: Web) -> None:
     assert (failure["client_id"], failure["cause"]) == ("a", "violation")
     assert web.get("/flight/failures/a")["records"]
     assert web.ask("GET", "/flight/failures/b").status == 404
+
+
+def test_slow_subscribers_are_listed(web: Web) -> None:
+    assert web.get("/slow-subscribers")["items"] == []
+    client = web.connect("a", receive_maximum=1)
+    client.subscribe("t", qos=1)
+    for _ in range(3):
+        web.virtual.publish("t", b"x", qos=1)
+    web.advance(12)
+    (slow,) = web.get("/slow-subscribers?limit=5")["items"]
+    assert (slow["client_id"], slow["inflight"], slow["queued"]) == ("a", 1, 2)
+    assert slow["unacknowledged_for"] >= 5

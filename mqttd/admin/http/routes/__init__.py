@@ -25,6 +25,7 @@ MODULES = (
     "events",
     "traces",
     "flight",
+    "slow",
     "plugins",
     "config",
     "access",

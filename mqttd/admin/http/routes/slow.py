@@ -28,7 +28,7 @@ SLOW = {
 }
 
 
-def show_all(call: Call) -> dict[str, Any]:
+def show_slow(call: Call) -> dict[str, Any]:
     slow = call.daemon.admin.slow.latest
     return {"items": [asdict(each) for each in slow[: call.query["limit"]]]}
 
@@ -38,7 +38,7 @@ ROUTES = (
         "GET",
         "/slow-subscribers",
         Role.VIEWER,
-        show_all,
+        show_slow,
         "Connected clients that do not keep up, the worst first",
         "clients",
         query=(
