@@ -55,6 +55,10 @@ class ReactorThread:
     def _run(self) -> None:
         self.reactor.run(installSignalHandlers=False)
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def call(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         """Call *function* there, wait for it, and for the Deferred that it returns.
 
@@ -145,7 +149,8 @@ class LiveBroker:
         """Take leave of the clients and close the ports."""
         if self._running:
             self._running = False
-            self._thread.call(self._serving.stop)
+            if self._thread.is_alive:  # else it was cut with it
+                self._thread.call(self._serving.stop)
 
     def restart(self) -> None:
         """Stop and serve anew, with nothing left of sessions and retained messages."""

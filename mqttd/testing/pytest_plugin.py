@@ -65,8 +65,9 @@ def mqttd_virtual() -> Iterator[VirtualBroker]:
     virtual.stop()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the thread that brokers have run in."""
+    """End the thread that brokers have run in, after all others have stopped theirs."""
     import sys
 
     live = sys.modules.get("mqttd.testing.live")

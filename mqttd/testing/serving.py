@@ -40,12 +40,15 @@ class Serving:
         *,
         folder: Path | None = None,
         tls: bool = False,
+        port: int = 0,
+        tls_port: int = 0,
         **more: Any,
     ) -> None:
         """
         :param settings: without listeners; a listener on a free port takes what they
             say for all of them. Without checkers it lets anyone in.
         :param folder: where certificates are written, for *tls*.
+        :param port: for tests that insist on one; 0: a free one. So is *tls_port*.
         :param more: further arguments of ``MQTTBroker``.
         """
         self._reactor = reactor
@@ -53,7 +56,7 @@ class Serving:
         self._folder = folder
         self._tls = tls
         self._more = more
-        self._ports = {"plain": 0, "tls": 0}
+        self._ports = {"plain": port, "tls": tls_port}
         #: PEM file of the authority that has signed the certificate; "" without TLS.
         self.authority = ""
         self.recorder = Recorder()

@@ -108,6 +108,25 @@ def test_several_brokers_share_the_thread_and_nothing_else() -> None:
         assert threading.active_count() <= threads + 1
 
 
+def test_a_port_may_be_given() -> None:
+    with LiveBroker() as one:
+        port = one.port
+    with LiveBroker(port=port) as other:
+        assert other.port == port
+        other.publish("t", b"1", retain=True)
+
+
+def test_it_can_be_stopped_after_its_thread() -> None:
+    code = (
+        "from mqttd.testing import LiveBroker, live\n"
+        "broker = LiveBroker()\n"
+        "live.stop_thread()\n"
+        "broker.stop()\n"
+    )
+    # Half a minute would be the time limit of a call that nobody answers.
+    assert subprocess.run([sys.executable, "-c", code], timeout=25).returncode == 0
+
+
 def test_a_restart_is_on_the_same_port_and_forgets(live: LiveBroker) -> None:
     live.publish("t", b"1", retain=True)
     port = live.port
