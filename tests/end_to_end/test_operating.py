@@ -27,6 +27,8 @@ class Operated:
     mqtt: Target
     #: MQTT at a path of the control API's HTTPS endpoint.
     site: Target
+    #: MQTT over WebSocket, whose clients are known by their certificates.
+    wss: Target
     passwords: Path
     audit: Path
     run: Callable[..., tuple[int, str, str]]
@@ -48,7 +50,8 @@ def operated(
     passwords = tmp_path / "passwords"
     passwords.write_text(f"# who may connect\n{USER}:{HASH}\n")
     certificate, key = authority.sign("localhost", unique("operated"))
-    mqtt, web = free_port(), free_port()
+    mqtt, web, wss = free_port(), free_port(), free_port()
+    tls = {"certificate": str(certificate), "private_key": str(key)}
     socket = tmp_path / "control"
     config = tmp_path / "mqttd.toml"
     config.write_text(
@@ -56,18 +59,28 @@ def operated(
             [
                 {"endpoint": f"tcp:{mqtt}:interface=127.0.0.1"},
                 {"endpoint": "site:http", "websocket": {"path": "/mqtt"}},
+                {
+                    "endpoint": f"tcp:{wss}:interface=127.0.0.1",
+                    "websocket": {"path": "/mqtt"},
+                    "authentication": ["certificate"],
+                    "tls": {
+                        **tls,
+                        "client_certificate": "optional",
+                        "client_authorities": str(authority.certificate),
+                    },
+                },
             ],
             log={"audit_file": str(tmp_path / "audit.log")},
             store={"backend": "memory"},
             http={
                 "socket": str(socket),
                 "endpoint": f"tcp:{web}:interface=127.0.0.1",
-                "certificate": str(certificate),
-                "private_key": str(key),
+                **tls,
                 "maximum_connections": 3,
             },
         )
         + f"[[authentication]]\ntype = 'password-file'\npath = '{passwords}'\n"
+        + "[[authentication]]\ntype = 'certificate'\n"
     )
     daemon = start("--config", str(config))
     daemon.wait_for(" serves ")
@@ -80,7 +93,8 @@ def operated(
 
     target = Target(mqtt, user_name=USER, password=PASSWORD)
     site = evolve(target, port=web, websocket="/mqtt", authority=str(authority.certificate))
-    return Operated(daemon, target, site, passwords, tmp_path / "audit.log", run)
+    known = Target(wss, websocket="/mqtt", authority=str(authority.certificate))
+    return Operated(daemon, target, site, known, passwords, tmp_path / "audit.log", run)
 
 
 @pytest.fixture(params=[4, 5], ids=["3.1.1", "5.0"])
@@ -162,3 +176,17 @@ def test_mqtt_on_a_path_of_the_http_endpoint(operated: Operated, paho: Paho) -> 
         paho.connect(evolve(operated.site, password="guess"))
     with pytest.raises(Exception, match="handshake"):
         paho.connect(evolve(operated.site, websocket="/api"))
+
+
+def test_a_certificate_says_who_comes_by_websocket(
+    operated: Operated, paho: Paho, authority: Authority
+) -> None:
+    certificate, key = authority.sign("sensor-7", unique("wss"))
+    shown = evolve(operated.wss, certificate=str(certificate), key=str(key))
+    client = paho.connect(shown, "over-wss")
+    assert operated.rows("clients", "show", "over-wss")["user"] == "sensor-7"
+    client.disconnect()
+    with pytest.raises(Refused):
+        paho.connect(operated.wss)
+    with pytest.raises(Refused):
+        paho.connect(evolve(operated.wss, user_name="sensor-7", password="guess"))
