@@ -256,9 +256,9 @@ class API(Resource):
         try:
             refuse_foreign(request)
             match = self._find(request)
-            identity = NOBODY
-            if match.entry.route.role:
-                identity = await self._authenticate(request)
+            # Whoever is not let in is in the log, and takes no room in that of changes.
+            needs_name = bool(match.entry.route.role)
+            identity = await self._authenticate(request) if needs_name else NOBODY
             call = self._call(match, identity, request)
             result = await maybeDeferred(match.entry.route.handler, call)
             status = _send(request, result, match)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import fail
 
-from mqttd.admin.http import Role
+from mqttd.admin.http import Problem, Role
 from mqttd.admin.http.audit import KEPT, LONGEST, Audit
 from tests.admin.http.harness import Web
 
@@ -34,6 +36,15 @@ def test_changes_and_attempts_can_be_read_the_newest_first(web: Web) -> None:
     )
     assert web.get("/audit?last=1")["items"] == found[:1]
     assert web.ask("GET", f"/audit?last={KEPT + 1}").status == 400
+
+
+def test_whoever_is_not_let_in_fills_nothing(web: Web) -> None:
+    def refuse(request: Any) -> Any:
+        return fail(Problem(401, "Show a token."))
+
+    web.authenticate = refuse
+    assert web.ask("DELETE", "/clients/a").status == 401
+    assert web.audit.last(5) == []
 
 
 def test_it_is_bounded() -> None:
