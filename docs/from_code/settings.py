@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from attrs import NOTHING, Attribute, Factory, fields, has, resolve_types
-from sphinx.errors import ExtensionError
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
 
 from docs.from_code.markup import described, heading, literal
 from mqttd.config.render import write_value
@@ -25,6 +25,8 @@ from mqttd.config.structure import LISTENER_PARTS, TYPED
 from mqttd.plugins import IN_THE_BOX, find_plugin
 from mqttd.reloading import CHANGEABLE
 from mqttd.settings import BrokerSettings, PluginSettings
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +53,10 @@ def plugins() -> Iterator[str]:
         kind = find_plugin(name)
         yield from heading(f'use = "{name}"', 2)
         yield from _class(kind.Settings, f"plugin.{name}", _said(kind))
+        for each in _fields(kind.Settings):
+            for inner in _classes(each):
+                yield from ("", f"``{each.name}`` is a list of tables, each with:", "")
+                yield from _class(inner, f"plugin.{name}.{each.name}")
 
 
 def extras() -> Iterator[str]:
@@ -132,7 +138,7 @@ def _text(settings: type, attribute: Attribute[Any]) -> list[str]:
     if settings is BrokerSettings and attribute.name not in CHANGEABLE:
         lines = [*lines, "", f"*{RESTART}*"]
     if not any(lines):
-        raise ExtensionError(f"{settings.__qualname__}.{attribute.name} has no comment")
+        log.warning("%s.%s has no comment that says what it is", settings, attribute.name)
     return lines
 
 

@@ -35,7 +35,9 @@ def _is_filter(value: Any) -> bool:
 class AutoSubscription:
     """One filter."""
 
+    #: What is subscribed to; "%c" stands for the client id, "%u" for the user name.
     filter: str = checked("#", "a topic filter", _is_filter)
+    #: The most that it is delivered with.
     qos: int = count(0, 0, 2)
     #: Not what the client has published itself.
     no_local: bool = flag(False)
