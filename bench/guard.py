@@ -177,6 +177,31 @@ def traffic(
     return action, COUNT * publishers * subscribers
 
 
+def alone() -> Prepared:
+    """QoS 1 messages to one client, each in a chunk of its own, as its PUBACK."""
+    virtual = _broker()
+    sink, source = (virtual.connect(name, MQTT311) for name in ("sink", "source"))
+    sink.subscribe("guard/pair/+", qos=1)
+    frames = _messages(1, MQTT311)
+    frame = frames[: len(frames) // COUNT]
+    answers = [serialize(Puback(number), MQTT311) for number in range(1, 65_536)]
+    protocol: Any = sink.transport.protocol
+    metrics = virtual.broker.metrics
+
+    def action() -> None:
+        before = sum(metrics.messages_sent)
+        for _ in range(COUNT):
+            _feed(source, frame)
+            (number,) = protocol.connection.session.inflight
+            _feed(sink, answers[number - 1])
+            source.transport.take()
+            sink.transport.take()
+        if sum(metrics.messages_sent) - before != COUNT:
+            raise AssertionError("not every message was sent")
+
+    return action, COUNT
+
+
 def connections() -> Prepared:
     """CONNECT, CONNACK, DISCONNECT and the end."""
     virtual = _broker()
@@ -279,6 +304,7 @@ SCENARIOS: dict[str, Callable[[], Prepared]] = {
     "in100-q1": lambda: traffic(1, publishers=100),
     "ruled-q0": lambda: traffic(0, ruled=True),
     "ruled-q1": lambda: traffic(1, ruled=True),
+    "alone-q1": alone,
     "connect": connections,
     "subscribe": subscriptions,
     "retained": retained,

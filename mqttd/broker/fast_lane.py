@@ -49,10 +49,15 @@ KEPT = 16
 _PUBLISH = int(PacketType.PUBLISH)
 #: First bytes of PUBLISH with QoS 0, 1 and 2, neither DUP nor RETAIN.
 _PUBLISHES = frozenset((0x30, 0x32, 0x34))
+#: The same that ``_take_lone`` may take, and the bytes that such a packet may have.
+_LONE = frozenset((0x30, 0x32))
+_LONGEST_LONE = 129
 _PUBACK, _PUBREC, _PUBREL, _PUBCOMP = 0x40, 0x50, 0x62, 0x70
 _ACKNOWLEDGEMENTS = frozenset((_PUBACK, _PUBREC, _PUBREL, _PUBCOMP))
 #: How the acknowledgement to a 5.0 client ends when nobody subscribes.
 NOBODY = bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
+#: And how it begins.
+_PUBACK_TO_NOBODY = PUBACK[:1] + bytes((2 + len(NOBODY),))
 #: What a PUBLISH of each QoS is answered with.
 _ANSWERS = (b"", PUBACK, PUBREC)
 
@@ -177,17 +182,36 @@ def _learn_properties(connection: Connection, packet: Publish) -> None:
         known.add(bytes((len(packet.passthrough),)) + packet.passthrough)
 
 
-def take(connection: Connection, parser: Parser) -> bool:
+def take_from(connection: Connection, parser: Parser) -> bool:
     """Move what can be moved from the front of the parser's buffer.
 
     True when that was all of it.
     """
+    data, begin = parser.window()
+    position = take(connection, data, begin)
+    if position != begin:
+        parser.skip_to(position)
+    return begin < position == len(data)
+
+
+def take(connection: Connection, data: bytes, position: int) -> int:
+    """Move what can be moved of *data* from *position* on; the position behind it.
+
+    Nothing of this connection waits before *data*.
+    """
     if connection.broker.hooks.blocks_lane:
-        return False
+        return position
     routes = connection.routes
-    data, position = parser.window()
-    begin = position
     end = len(data)
+    if (
+        5 <= end <= _LONGEST_LONE
+        and not position
+        and data[1] == end - 2
+        and data[0] in _LONE
+        and routes is not None
+        and _take_lone(connection, routes, data)
+    ):
+        return end
     while end - position >= 4:
         first = data[position]
         if first in _PUBLISHES:
@@ -201,9 +225,85 @@ def take(connection: Connection, parser: Parser) -> bool:
         if after == position:
             break
         position = after
-    if position != begin:
-        parser.skip_to(position)
-    return begin < position == end
+    return position
+
+
+def _take_lone(connection: Connection, routes: Routes, data: bytes) -> bool:
+    """Move *data*, if it is one PUBLISH that nobody or one client gets at once.
+
+    It does what ``_take_publishes`` does, without what only runs and durable
+    sessions need: 316 instructions to one receiver at QoS 1, and not 602.
+    """
+    qos = data[0] >> 1 & 3
+    size = len(data)
+    head = 4 + (data[2] << 8 | data[3])
+    payload = head + 2 if qos else head
+    version5 = connection.version >= MQTT5
+    if version5:
+        if payload >= size or data[payload]:
+            return False
+        payload += 1
+    if payload > size or size > connection.maximum_incoming:
+        return False
+    route = routes[qos].get(data[4:head])
+    broker = connection.broker
+    if route is None or route.epoch != broker.authorizer.epoch:
+        return False
+    plan = route.plan
+    targets = route.targets
+    if not plan.valid or plan.groups or len(targets) > 1:
+        return False
+    identifier = data[head : head + 2]
+    if qos and (identifier == b"\0\0" or connection.receipts is not None):
+        return False
+    metrics = broker.metrics
+    bytes_in_payload = size - payload
+    for target in targets:
+        session: Session = target.session  # type: ignore[assignment]
+        receiver: Connection = session.consumer  # type: ignore[assignment]
+        queue = session.queue
+        inflight = session.inflight
+        # The conditions of ``_take_publishes``; and the session is not durable.
+        if (
+            receiver is None
+            or receiver.lane != (MQTT5 if version5 else MQTT311)
+            or not receiver.transport.writable
+            or target.qos < qos
+            or target.selective
+            or (version5 and target.identifiers)
+            or size > receiver.maximum_packet_size
+            or (queue is not None and (queue.messages if qos else queue.messages_qos0))
+            or session.asking is not None
+            or session.resends
+            or (qos and len(inflight) >= receiver.window)
+        ):
+            return False
+        if qos:
+            packet_id = session.next_packet_id
+            while packet_id in inflight:
+                packet_id = packet_id % 65_535 + 1
+            sent = data[:head] + packet_id.to_bytes(2, "big") + data[head + 2 :]
+            inflight[packet_id] = sent
+            session.next_packet_id = packet_id % 65_535 + 1
+            receiver.transport.write(sent)
+        else:
+            receiver.transport.write(data)
+        metrics.packets_sent[_PUBLISH] += 1
+        metrics.messages_sent[qos] += 1
+        metrics.payload_bytes_sent += bytes_in_payload
+    metrics.packets_received[_PUBLISH] += 1
+    metrics.messages_received[qos] += 1
+    metrics.payload_bytes_received += bytes_in_payload
+    if not targets:
+        metrics.messages_unrouted += 1
+    if qos:
+        metrics.packets_sent[_PUBACK >> 4] += 1
+        connection.transport.write(
+            _PUBACK_TO_NOBODY + identifier + NOBODY
+            if version5 and not targets
+            else PUBACK + identifier
+        )
+    return True
 
 
 def _take_publishes(

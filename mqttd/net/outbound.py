@@ -56,17 +56,16 @@ class Flusher:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        #: Outputs that have something.
+        #: Outputs that have frames that wait; once until flushed.
         self.touched: list[Outbound] = []
         self._call: IDelayedCall | None = None
         #: How many chunks of input are being handled. Who handles one counts it here,
         #: and flushes at its end; by hand, since two calls are much for a small one.
         self.chunks = 0
 
-    def touch(self, output: Outbound) -> None:
-        """*output* has frames that wait; once until it was flushed."""
-        self.touched.append(output)
-        if not self.chunks and self._call is None:
+    def call(self) -> None:
+        """Flush in the next turn: no chunk is being handled that would do it."""
+        if self._call is None:
             self._call = self._clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
@@ -172,7 +171,11 @@ class Outbound(Protocol):
     def write(self, data: bytes) -> None:
         frames = self._frames
         if not frames and not self._holding:
-            self.factory.flusher.touch(self)
+            # By hand, as ``chunks``.
+            flusher = self.factory.flusher
+            flusher.touched.append(self)
+            if not flusher.chunks:
+                flusher.call()
         frames.append(data)
         waiting = self._waiting = self._waiting + len(data)
         if waiting > self._room:

@@ -63,6 +63,7 @@ class MQTTProtocol(Outbound):
     """One connection of a listener."""
 
     __slots__ = (
+        "_direct",
         "_fast",
         "_processing",
         "_reading",
@@ -102,6 +103,8 @@ class MQTTProtocol(Outbound):
         self._reading = True
         self._processing = False
         self._fast = False
+        #: The parser is empty, and the fast lane may see what comes before it does.
+        self._direct = False
         protocol = self.listener.protocol
         self.parser = Parser(
             protocol.maximum_packet_size,
@@ -163,17 +166,20 @@ class MQTTProtocol(Outbound):
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
         now = self.last_seen = broker.seconds()
-        self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
+        direct = self._direct and not self._pauses
+        if not direct:
+            self._direct = False
+            self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
         if self._flight is not None:
             self._taken += len(data)
-            held, position = self.parser.window()
+            held, position = (data, 0) if direct else self.parser.window()
             size = len(held) - position
             if size > SHORT:
                 self._flight += pack(now, self._taken, size) + held[position : position + HEAD]
                 if len(self._flight) > self.factory.flight_size:
                     self.turn_page()
         if not self._pauses:
-            self._process()
+            self._process(data if direct else b"")
         if self.limiter is not None and self.limiter.bytes:
             self._wait_for_tokens(self.limiter.take_bytes(len(data)))
 
@@ -183,20 +189,19 @@ class MQTTProtocol(Outbound):
         if self._dropped > MOST_DROPPED:
             self.abort()
 
-    def _process(self) -> None:
-        """Handle the packets in hand, until there is none or a reason to pause."""
-        parser, connection = self.parser, self.connection
+    def _process(self, data: bytes = b"") -> None:
+        """Handle the packets in hand and *data*, until there is none or a reason to pause."""
         flusher = self.factory.flusher
         self._processing = True
         flusher.chunks += 1
         try:
-            while not self._pauses:
-                if self._fast and fast_lane.take(connection, parser):
-                    break
-                packet = parser.next_packet()
-                if packet is None:
-                    break
-                self._handle(packet)
+            if not self._direct:
+                self._parse(data, self._fast)
+            else:
+                # Most chunks never see the parser: five calls less for each.
+                taken = fast_lane.take(self.connection, data, 0)
+                if taken != len(data):
+                    self._parse(data[taken:] if taken else data, False)
         except ProtocolViolation as violation:
             self._violated(violation)
         except Exception:
@@ -208,6 +213,25 @@ class MQTTProtocol(Outbound):
                 flusher.flush()
         if self._pauses or not self._reading:
             self._read_or_not()
+
+    def _parse(self, data: bytes, fast: bool) -> None:
+        """Handle what the parser holds, with *data* behind it.
+
+        *fast*: the lane may have the first packet; it has not refused it already.
+        """
+        parser, connection = self.parser, self.connection
+        self._direct = False
+        if data:
+            parser.feed(data)
+        while not self._pauses:
+            if fast and fast_lane.take_from(connection, parser):
+                break
+            packet = parser.next_packet()
+            if packet is None:
+                break
+            self._handle(packet)
+            fast = self._fast
+        self._direct = self._fast and not parser.pending
 
     def _handle(self, packet: Packet) -> None:
         if packet.type is _PUBLISH and self.limiter is not None and self.limiter.messages:
@@ -338,6 +362,7 @@ class MQTTProtocol(Outbound):
         counted = self.limiter is not None and self.limiter.messages
         wanted = self.factory.broker.use_fast_lane and self.watcher is None
         self._fast = wanted and not counted
+        self._direct = self._direct and self._fast
 
     # --- who looks on -------------------------------------------------------------------
 
@@ -388,7 +413,8 @@ class MQTTProtocol(Outbound):
         if self._pauses & CLOSING:
             return
         self._holding = 0
-        self.flush_all()
+        if self._frames:
+            self.flush_all()
         self._pauses |= CLOSING
         self._stop_rate_call()
         transport = self.transport

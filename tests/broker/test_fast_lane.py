@@ -173,6 +173,13 @@ def send(pair: Pair, name: str, run: list[tuple[Publish, int]], chunk: int) -> N
     pair.each(name, act)
 
 
+def send_alone(pair: Pair, name: str, run: list[tuple[Publish, int]]) -> None:
+    """Each packet in a chunk of its own."""
+    for packet, times in run:
+        for _ in range(times):
+            pair.each(name, lambda client: client.send(packet))  # noqa: B023  called here
+
+
 def act(pair: Pair, step: tuple[Any, ...], unanswered: dict[str, list[Packet]]) -> None:
     kind, name = step[:2]
     if kind == "publish":
@@ -244,6 +251,54 @@ def test_two_ways_one_result(seed: int, ruled: bool) -> None:
         for name in pair.clients:
             unanswered.setdefault(name, []).extend(pair.received(name))
     pair.check_counters()
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+@pytest.mark.parametrize("seed", range(18))
+def test_messages_that_come_alone(seed: int, ruled: bool) -> None:
+    """Packet by packet, to nobody or to one, which has a shorter way of its own."""
+    source = Random(seed)
+    policy = POLICIES[seed % len(POLICIES)]
+    fast, plain = (VirtualBroker(policy, authorizer=Moody() if ruled else None) for _ in "ab")
+    pair = Pair((fast, plain))
+    for name in "pq":
+        version = source.choice((MQTT311, MQTT5))
+        ability = source.choice(ABILITIES) if version >= MQTT5 else {}
+        pair.connect(name, version, clean_start=False, **session_of(version), **ability)
+    wanted = SubscriptionRequest(source.choice(("a", "a/#")), source.randrange(3))
+    # A client may be its own receiver.
+    act(pair, ("subscribe", source.choice("pq"), wanted, source.randrange(2)), {})
+    unanswered: dict[str, list[Packet]] = {}
+    for _ in range(60):
+        kind, name, *details = any_step(source)
+        name = "p" if name in "pr" else "q"
+        if kind == "subscribe" or any(client.closed for client in pair.clients[name]):
+            continue
+        if kind == "publish":
+            send_alone(pair, name, details[0])
+        else:
+            act(pair, (kind, name, *details), unanswered)
+        for each in pair.clients:
+            unanswered.setdefault(each, []).extend(pair.received(each))
+    pair.check_counters()
+
+
+@pytest.mark.parametrize("version", [MQTT311, MQTT5])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_message_alone_has_a_shorter_way(
+    version: int, qos: int, heard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = VirtualBroker()
+    sender = broker.connect("s", version)
+    if heard:
+        sender.subscribe("t", qos=1)
+    sender.publish("t", b"the plain way teaches the lane", qos)
+    monkeypatch.setattr(
+        fast_lane, "_take_publishes", lambda *_: pytest.fail("this went the longer way")
+    )
+    sender.publish("t", b"alone", qos)
+    assert [message.payload for message in sender.messages()][1:] == [b"alone"] * heard
 
 
 @pytest.mark.parametrize("version", [MQTT311, MQTT5])
