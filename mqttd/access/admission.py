@@ -54,25 +54,25 @@ class Troubles:
     """Name -> what happened; bounded."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Trouble] = {}
+        self.known: dict[str, Trouble] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     def get(self, name: str) -> Trouble | None:
-        return self._known.get(name)
+        return self.known.get(name)
 
     def of(self, name: str, now: float, window: float) -> Trouble:
         """The present window of *name*."""
-        trouble = self._known.pop(name, None)
+        trouble = self.known.pop(name, None)
         if trouble is None:
-            if len(self._known) >= MOST_REMEMBERED:
-                del self._known[next(iter(self._known))]
+            if len(self.known) >= MOST_REMEMBERED:
+                del self.known[next(iter(self.known))]
             trouble = Trouble(now)
         elif now - trouble.since >= window:
             trouble.since, trouble.count, trouble.bytes = now, 0, 0
         # Behind the others: whoever makes trouble is remembered longest.
-        self._known[name] = trouble
+        self.known[name] = trouble
         return trouble
 
 
@@ -199,7 +199,7 @@ class Admission:
         )
 
     def _is_shut_out(self, address: str) -> bool:
-        if not len(self._logins):
+        if not self._logins.known:
             return False
         trouble = self._logins.get(network_of(address))
         return trouble is not None and self._seconds() < trouble.until

@@ -36,7 +36,7 @@ from mqttd.interfaces import (
 )
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311, ReasonCode
 from mqttd.wire.errors import ProtocolViolation, protocol_error
-from mqttd.wire.packets import Auth, Connack, Connect, Disconnect, Packet, Properties
+from mqttd.wire.packets import Auth, Connack, Connect, Disconnect, Packet, Properties, Will
 from mqttd.wire.topics import check_topic_name
 
 if TYPE_CHECKING:
@@ -440,7 +440,7 @@ async def finish(
     connection.mount_point = _mount_point(connection, listener.mount_point)
     if connection.broker.hooks.authenticated:
         await _ask_hooks(connection, "authenticated")
-    will = await _will(connection, packet)
+    will = None if packet.will is None else await _will(connection, packet.will)
     if connection.is_closed:
         return
     if not packet.clean_start:
@@ -533,11 +533,8 @@ def _mount_point(connection: Connection, pattern: str) -> str:
     return mount_point
 
 
-async def _will(connection: Connection, packet: Connect) -> PendingWill | None:
-    """The will, checked as the PUBLISH that it will be."""
-    will = packet.will
-    if will is None:
-        return None
+async def _will(connection: Connection, will: Will) -> PendingWill:
+    """*will*, checked as the PUBLISH that it will be."""
     settings = connection.transport.listener.protocol
     if will.qos > settings.maximum_qos:  # [MQTT-3.2.2-12]
         raise Refused(ReasonCode.QOS_NOT_SUPPORTED, "the QoS of the will is not supported", "will")

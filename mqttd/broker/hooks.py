@@ -318,7 +318,7 @@ class Hooks:
         began = seconds()
         try:
             answer = hook.function(*arguments)
-            if iscoroutine(answer):
+            if answer is not None and iscoroutine(answer):
                 answer = Deferred.fromCoroutine(answer)
         except Exception:
             self._complain(hook, "failed", Failure())

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.python.failure import Failure
 
 #: Bytes given to the kernel at once, as Twisted does.
 MOST = tcp.Server.SEND_LIMIT
@@ -60,6 +61,13 @@ class EagerServer(tcp.Server):
             or self._writeDisconnecting
             or self._writeDisconnected
         )
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        # Twisted's asks first whether the protocol wants to go on writing.
+        if self._ends:
+            self.connectionLost(reason)
+        else:
+            super().readConnectionLost(reason)
 
     def _end(self) -> Any:
         if self._aborting:

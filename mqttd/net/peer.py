@@ -89,8 +89,10 @@ def _ask(transport: Any, request: int) -> int:
 
 def ending_of(reason: Failure) -> str:
     """How a connection ended, for the metrics."""
-    if reason.check(ConnectionDone):
+    # Not by ``Failure.check``, which compares names and takes ten times as long.
+    error = reason.value
+    if isinstance(error, ConnectionDone):
         return "closed-by-client"
-    if reason.check(ConnectionAborted):
+    if isinstance(error, ConnectionAborted):
         return "aborted"
-    return "tls-error" if reason.check(SSL.Error) else "connection-lost"
+    return "tls-error" if isinstance(error, SSL.Error) else "connection-lost"

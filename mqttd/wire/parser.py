@@ -161,6 +161,8 @@ class Parser(BodyParser):
                 start = self._offset
                 held = len(data) - start
                 if held < self._needed:
+                    if not held and not self._waiting and self._failure is None:
+                        return None
                     if not self._gather(held):
                         return None
                     continue

@@ -153,6 +153,8 @@ def _will(will: Will, version: int) -> list[bytes]:
 def _connack(packet: Connack, version: int) -> bytes:
     # 3.1 has no session present; the byte is unused there.
     flags = packet.session_present and version != MQTT31  # [MQTT-3.2.2-1]
+    if version != MQTT5:
+        return bytes((PacketType.CONNACK << 4, 2, flags, packet.reason))
     return _frame(
         PacketType.CONNACK,
         bytes((flags, packet.reason)),
