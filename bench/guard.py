@@ -140,6 +140,7 @@ def traffic(
     publishers: int = 1,
     subscribers: int = 1,
     ruled: bool = False,
+    group: str = "",
 ) -> Prepared:
     """Messages from each publisher to each subscriber; acknowledged to the end."""
     virtual = _broker()
@@ -149,11 +150,12 @@ def traffic(
         virtual.broker.authorizer = AccessControl(clock, clock.seconds, [source])
     sinks = [virtual.connect(f"sink{number}", version) for number in range(subscribers)]
     for sink in sinks:
-        sink.subscribe("guard/pair/+", qos=qos)
+        sink.subscribe(f"{group}guard/pair/+", qos=qos)
     sources = [virtual.connect(f"source{number}", version) for number in range(publishers)]
     frames = _messages(qos, version, mixed, properties)
     releases = b"".join(serialize(Pubrel(number + 1), version) for number in range(COUNT))
     metrics = virtual.broker.metrics
+    messages = COUNT * publishers * (1 if group else subscribers)
 
     def action() -> None:
         before = sum(metrics.messages_sent)
@@ -171,10 +173,10 @@ def traffic(
         for client in (*sources, *sinks):
             client.transport.take()
         sent = sum(metrics.messages_sent) - before
-        if sent != COUNT * publishers * subscribers:
+        if sent != messages:
             raise AssertionError(f"{sent} messages were sent")
 
-    return action, COUNT * publishers * subscribers
+    return action, messages
 
 
 def alone() -> Prepared:
@@ -304,6 +306,8 @@ SCENARIOS: dict[str, Callable[[], Prepared]] = {
     "in100-q1": lambda: traffic(1, publishers=100),
     "ruled-q0": lambda: traffic(0, ruled=True),
     "ruled-q1": lambda: traffic(1, ruled=True),
+    "shared-q0": lambda: traffic(0, subscribers=4, group="$share/g/"),
+    "shared-q1": lambda: traffic(1, subscribers=4, group="$share/g/"),
     "alone-q1": alone,
     "connect": connections,
     "subscribe": subscriptions,

@@ -82,7 +82,6 @@ class Connection:
     """One client's connection."""
 
     __slots__ = (
-        "_holds",
         "aliases",
         "assigned_aliases",
         "broker",
@@ -91,6 +90,7 @@ class Connection:
         "exchange",
         "expiry_timer",
         "guard",
+        "holds",
         "is_bridge",
         "keep_alive",
         "known_properties",
@@ -156,7 +156,8 @@ class Connection:
         #: Acknowledgements that wait, in order, and how many packets they are.
         self.receipts: deque[Receipt] | None = None
         self.unanswered = 0
-        self._holds = 0
+        #: Receivers that it waits for (pause-publishers).
+        self.holds = 0
 
     @property
     def is_connected(self) -> bool:
@@ -488,13 +489,13 @@ class Connection:
     # --- pause-publishers -------------------------------------------------------------
 
     def hold(self) -> None:
-        self._holds += 1
-        if self._holds == 1:
+        self.holds += 1
+        if self.holds == 1:
             self.transport.pause(DOWNSTREAM)
 
     def unhold(self) -> None:
-        self._holds -= 1
-        if self._holds == 0:
+        self.holds -= 1
+        if self.holds == 0:
             self.transport.resume(DOWNSTREAM)
 
     # --- waiting ------------------------------------------------------------------------

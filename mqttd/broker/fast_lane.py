@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.connection import Connection
     from mqttd.broker.session import Session
+    from mqttd.broker.shared import SharedGroup
     from mqttd.wire.packets import Publish
     from mqttd.wire.parser import Parser
 
@@ -225,6 +226,8 @@ def take(connection: Connection, data: bytes, position: int) -> int:
         if after == position:
             break
         position = after
+        if connection.holds:
+            break
     return position
 
 
@@ -364,10 +367,16 @@ def _take_publishes(
         plan = route.plan
         if not plan.valid:
             plan = route.renew(broker, qos)
-        if plan.groups:
-            break
         # Frames that begin alike have the same size: find where the run ends.
         last = end - size
+        others: list[Target] | None = None
+        groups = plan.groups
+        if groups:
+            if kept < 0 or payload - block > 1:
+                break  # who gets it is not known yet; properties are to be parsed
+            others = []
+            # No run: that keeps the order where a member is a receiver as well.
+            last = 0
         if stop <= last:
             prefix = data[start:head] if qos else data[start:payload]
             properties = data[block:payload] if qos else b""
@@ -378,7 +387,6 @@ def _take_publishes(
                 stop += size
         count = (stop - start) // size
 
-        others: list[Target] | None = None
         receivers: list[Session] = []
         for target in route.targets:
             session: Session = target.session  # type: ignore[assignment]
@@ -414,7 +422,7 @@ def _take_publishes(
             break
 
         if qos:
-            ending = NOBODY if version5 and not plan.targets else b""
+            ending = NOBODY if version5 and not plan.targets and not groups else b""
             if durability is not None:
                 durability.receipt = None
                 withheld = []
@@ -449,7 +457,8 @@ def _take_publishes(
                 others = [each.original if type(each) is Unsure else each for each in others]
             inner = payload - start
             for frame in range(start, position, size):
-                _deliver(connection, route.topic, data[frame + inner : frame + size], qos, others)
+                payload_bytes = data[frame + inner : frame + size]
+                _deliver(connection, route.topic, payload_bytes, qos, others, groups)
             if connection.is_closed:  # it was among them, and too slow
                 break
         elif not receivers:
@@ -460,6 +469,8 @@ def _take_publishes(
                 connection.transport.write(b"".join(withheld))
             else:
                 durability.acknowledge(connection, tuple(withheld))
+        if groups and connection.holds:
+            break
     metrics = broker.metrics
     metrics.packets_received[_PUBLISH] += received
     metrics.messages_received[qos] += received
@@ -610,9 +621,14 @@ def _take_acknowledgements(connection: Connection, data: bytes, start: int, end:
 
 
 def _deliver(
-    connection: Connection, topic: str, payload: bytes, qos: int, targets: list[Target]
+    connection: Connection,
+    topic: str,
+    payload: bytes,
+    qos: int,
+    targets: list[Target],
+    groups: tuple[SharedGroup, ...],
 ) -> None:
-    """The plain way for those receivers that need it."""
+    """The plain way for those receivers that need it, and for a member of each group."""
     message = Message(
         topic,
         payload,
@@ -621,4 +637,7 @@ def _deliver(
         guard=connection.guard,
         created_at=connection.broker.seconds(),
     )
-    connection.broker.publisher.deliver(message, targets)
+    publisher = connection.broker.publisher
+    publisher.deliver(message, targets)
+    if groups:
+        publisher.publish_shared(message, groups, connection)

@@ -81,6 +81,17 @@ class PublishService:
             else:
                 target.session.deliver(message, target)
 
+    def publish_shared(
+        self, message: Message, groups: Iterable[SharedGroup], publisher: Publisher
+    ) -> None:
+        """Give *message* of *publisher* to one member of each of *groups*."""
+        previous, self._current = self._current, publisher
+        try:
+            for group in groups:
+                self._route_shared(message, group)
+        finally:
+            self._current = previous
+
     def _route_shared(self, message: Message, group: SharedGroup) -> bool:
         member = group.pick(message)
         if member is None:

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from mqttd.broker import fast_lane
 from mqttd.broker.metrics import Histogram, Metrics
 from mqttd.interfaces import PUBLISH, RECEIVE, SUBSCRIBE, AccessRequest, IAuthorizer
-from mqttd.settings import BrokerSettings, Overflow, SessionSettings
+from mqttd.settings import BrokerSettings, Overflow, SessionSettings, SharedStrategy
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.codes import MQTT5, MQTT311, ReasonCode
 from mqttd.wire.packets import (
@@ -281,6 +281,74 @@ def test_messages_that_come_alone(seed: int, ruled: bool) -> None:
         for each in pair.clients:
             unanswered.setdefault(each, []).extend(pair.received(each))
     pair.check_counters()
+
+
+DETERMINATE = [
+    SharedStrategy.ROUND_ROBIN,
+    SharedStrategy.HASH_CLIENT,
+    SharedStrategy.HASH_TOPIC,
+    SharedStrategy.LEAST_INFLIGHT,
+]
+
+
+@pytest.mark.parametrize("strategy", DETERMINATE)
+@pytest.mark.parametrize("ruled", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_choose_the_same_member_on_both_ways(
+    seed: int, ruled: bool, strategy: SharedStrategy
+) -> None:
+    source = Random(seed)
+    policy = evolve(POLICIES[seed % len(POLICIES)], shared_strategy=strategy)
+    fast, plain = (VirtualBroker(policy, authorizer=Moody() if ruled else None) for _ in "ab")
+    pair = Pair((fast, plain))
+    for name in "pqrs":
+        version = source.choice((MQTT311, MQTT5))
+        ability = source.choice(ABILITIES) if version >= MQTT5 else {}
+        pair.connect(name, version, clean_start=False, **session_of(version), **ability)
+        for topic_filter in ("$share/g/a/#", source.choice(("$share/h/#", "a/+", "$queue/a"))):
+            wanted = SubscriptionRequest(topic_filter, source.randrange(3))
+            act(pair, ("subscribe", name, wanted, source.randrange(2)), {})
+    unanswered: dict[str, list[Packet]] = {}
+    for step in [any_step(source) for _ in range(80)]:
+        if all(not client.closed for client in pair.clients[step[1]]):
+            act(pair, step, unanswered)
+        for name in pair.clients:
+            unanswered.setdefault(name, []).extend(pair.received(name))
+    pair.check_counters()
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_messages_for_groups_take_the_lane(qos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = VirtualBroker()
+    members = [broker.connect(name) for name in "mn"]
+    for member in members:
+        member.subscribe("$share/g/t", qos=qos)
+    sender = broker.connect("s")
+    sender.publish("t", b"the plain way teaches the lane", qos)
+    publisher = broker.broker.publisher
+    monkeypatch.setattr(publisher, "publish", lambda *_: pytest.fail("this went the plain way"))
+    sender.send(*(Publish("t", b"%d" % n, qos, packet_id=n if qos else 0) for n in range(1, 8)))
+    assert [len(member.messages()) for member in members] == [4, 4]
+
+
+def test_the_lane_stops_where_a_member_has_the_publisher_wait() -> None:
+    broker = VirtualBroker(
+        bounded(maximum_inflight=1, maximum_queued_messages=2, overflow=Overflow.PAUSE_PUBLISHERS)
+    )
+    member, sender = broker.connect("m"), broker.connect("s")
+    member.subscribe("$share/g/t", qos=1)
+    sender.publish("t", b"the plain way teaches the lane", 1)
+    sender.send(*(Publish("t", b"%d" % n, 1, packet_id=n) for n in range(1, 21)))
+    session = broker.broker.sessions.get("m")
+    assert session is not None
+    assert session.queue is not None
+    assert len(session.queue) <= 3
+    received: list[bytes] = []
+    while messages := member.messages():
+        received += [message.payload for message in messages]
+        member.send(*(Puback(message.packet_id) for message in messages))
+        broker.advance()
+    assert received[1:] == [b"%d" % n for n in range(1, 21)]
 
 
 @pytest.mark.parametrize("version", [MQTT311, MQTT5])
