@@ -35,6 +35,7 @@ from mqttd.access.bans import BanList
 from mqttd.access.build import ban_file, change
 from mqttd.admin import Admin
 from mqttd.admin.http import ControlError, HTTPControl
+from mqttd.bridge import BridgeError, Bridges
 from mqttd.broker.broker import Broker
 from mqttd.config import ConfigError, check_listeners
 from mqttd.interfaces import IDaemon, StoreError
@@ -163,6 +164,8 @@ class MQTTBroker(Service):
         self.admin = Admin(self.broker)
         #: What takes part by hooks.
         self.plugins = Plugins(self.broker, self.settings.plugins, self._plugin_objects)
+        #: Links to other brokers.
+        self.bridges = Bridges(self.reactor, self.broker, self.settings.bridges)
         #: What operators talk to.
         self.control = HTTPControl(
             self.reactor,
@@ -248,7 +251,8 @@ class MQTTBroker(Service):
             self.broker.start()
             self.admin.start()
             self.plugins.start()
-        except (StoreError, PluginError) as error:
+            self.bridges.start()
+        except (StoreError, PluginError, BridgeError) as error:
             self._bind_failed(Failure(StartError(str(error))))
             self._raise_start_error()
 
@@ -307,6 +311,7 @@ class MQTTBroker(Service):
             listener.stop()
         self.listeners.clear()
         self.control.stop()
+        self.bridges.stop()
         self.plugins.stop()
         if self._begun:
             self.admin.stop()
@@ -338,10 +343,12 @@ class MQTTBroker(Service):
         """In this order: no new client, farewell, flush, cut, the store, silence."""
         listeners = self.listening.all()
         closing = DeferredList([listener.stop() for listener in listeners], consumeErrors=True)
+        # They take leave themselves; what waits for the other side stays in the store.
+        bridges = self.bridges.stop()
         await self._take_leave()
         deadline = self.broker.seconds() + self.settings.drain_timeout
         while self.broker.seconds() < deadline:
-            if closing.called and not self._open_connections(listeners):
+            if closing.called and bridges.called and not self._open_connections(listeners):
                 break
             await deferLater(self.reactor, DRAIN_TICK)
         if left := self._open_connections(listeners):

@@ -44,6 +44,7 @@ from mqttd.settings_access import (
     RuleSource,
 )
 from mqttd.settings_authentication import ALL, AuthenticatorSettings, check_names
+from mqttd.settings_bridge import BridgeSettings, are_bridges
 from mqttd.settings_watch import FlightSettings, TraceSettings
 
 __all__ = [
@@ -647,6 +648,10 @@ class BrokerSettings:
     def __attrs_post_init__(self) -> None:
         check_names(self.authentication, tuple(x for y in self.listeners for x in y.authentication))
 
+    #: Links to other brokers.
+    bridges: tuple[BridgeSettings, ...] = field(
+        default=(), validator=check("bridges with names of their own", are_bridges)
+    )
     plugins: tuple[PluginSettings, ...] = field(
         default=(), validator=check("a tuple of PluginSettings", _are_plugins)
     )

@@ -55,6 +55,7 @@ from mqttd.settings_access import (
     WebRulesSettings,
 )
 from mqttd.settings_authentication import AUTHENTICATORS
+from mqttd.settings_bridge import BridgeSettings, BridgeTopic
 
 ETC = Path(__file__).parent.parent / "etc"
 
@@ -181,7 +182,7 @@ def test_all_errors_are_told_at_once_one_a_line() -> None:
         '"100/s burst 500", or "unlimited"',
         "mqttd.toml: foo: unknown; known here: broker, log, protocol, session, retained, store, "
         "limits, shared_limits, password_hashing, access, abuse, hooks, http, trace, "
-        "flight, authentication, authorization, plugin, listener",
+        "flight, authentication, authorization, plugin, bridge, listener",
         "mqttd.toml: listener[1].limits.maximum_connections = -1: must be a whole number of at "
         "least 0",
         'mqttd.toml: listener[1].endpoint: missing; for instance endpoint = "tcp:1883"',
@@ -428,7 +429,7 @@ def test_as_it_stands_the_example_file_changes_nothing() -> None:
 
 def test_uncommented_the_example_file_says_the_defaults() -> None:
     settings = parse_settings(uncommented())
-    assert attrs.evolve(settings, listeners=(), authorization=()) == BrokerSettings()
+    assert attrs.evolve(settings, listeners=(), authorization=(), bridges=()) == BrokerSettings()
     assert settings.listeners == (
         ListenerSettings(
             "tcp:1883:interface=127.0.0.1",
@@ -450,7 +451,10 @@ def test_the_example_file_has_every_setting() -> None:
         SQLRulesSettings(query=query, database="a"),
         RedisRulesSettings(),
     )
-    complete = render_settings(BrokerSettings(listeners=(listener,), authorization=sources))
+    bridge = BridgeSettings("a", ("mqtt://a",), topics=(BridgeTopic("a"),))
+    complete = render_settings(
+        BrokerSettings(listeners=(listener,), authorization=sources, bridges=(bridge,))
+    )
 
     def keys(text: str) -> set[tuple[str, str]]:
         found, table = set(), ""

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 RESTART = "A change takes effect at a restart."
 
 #: Fields that hold lists of tables: field -> what the table is called.
-_LISTS = {"listeners": "listener", "plugins": "plugin"}
+_LISTS = {"listeners": "listener", "plugins": "plugin", "bridges": "bridge"}
 
 
 def tables() -> Iterator[str]:

@@ -41,6 +41,13 @@ def _document(settings: BrokerSettings) -> Iterator[str]:
             yield ""
     for plugin in settings.plugins:
         yield from _plugin(plugin)
+    for bridge in settings.bridges:
+        yield "[[bridge]]"
+        yield from _lines(bridge, {f.name: f.name for f in fields(type(bridge))}, ("topics",))
+        for topic in bridge.topics:
+            yield "[[bridge.topics]]"
+            yield from _lines(topic, {f.name: f.name for f in fields(type(topic))})
+        yield ""
     for listener in settings.listeners:
         yield from _listener(listener, settings)
 

@@ -32,6 +32,7 @@ from mqttd.settings import (
 )
 from mqttd.settings_access import RULE_SOURCES
 from mqttd.settings_authentication import AUTHENTICATORS
+from mqttd.settings_bridge import BridgeSettings
 
 Path = tuple[str | int, ...]
 
@@ -63,7 +64,7 @@ _LOG = tuple(name for name in fields_dict(BrokerSettings) if name.startswith("lo
 _BROKER = tuple(
     name
     for name in fields_dict(BrokerSettings)
-    if name not in (*PARTS, *_LOG, *TYPED, "listeners", "plugins")
+    if name not in (*PARTS, *_LOG, *TYPED, "listeners", "plugins", "bridges")
 )
 
 #: The tables that hold fields of ``BrokerSettings`` itself: key -> field.
@@ -98,7 +99,7 @@ class Reader:
         Means nothing if there are ``problems``.
         """
         values: dict[str, Any] = {}
-        known = [*FLAT_TABLES, *PARTS, *TYPED, "plugin", "listener"]
+        known = [*FLAT_TABLES, *PARTS, *TYPED, "plugin", "bridge", "listener"]
         for key, table in document.items():
             if key in FLAT_TABLES:
                 values |= self._fields(table, BrokerSettings, (key,), FLAT_TABLES[key])
@@ -107,12 +108,15 @@ class Reader:
                 values[key] = self._make(kind, self._fields(table, kind, (key,)), (key,))
             elif key in TYPED:
                 values[key] = self._typed(document, key, TYPED[key])
-            elif key not in ("listener", "plugin"):
+            elif key not in ("listener", "plugin", "bridge"):
                 self._unknown(key, known, (key,))
         values = {key: value for key, value in values.items() if value is not None}
         settings = self._make(BrokerSettings, values, ()) or BrokerSettings()
         plugins = [
             self._plugin(table, i) for i, table in enumerate(self._tables(document, "plugin"))
+        ]
+        bridges = [
+            self._bridge(table, i) for i, table in enumerate(self._tables(document, "bridge"))
         ]
         tables = self._tables(document, "listener")
         listeners = [self._listener(table, i, settings) for i, table in enumerate(tables)]
@@ -121,7 +125,8 @@ class Reader:
         self._distinct(made)
         useful = tuple(plugin for plugin in plugins if plugin is not None)
         if not self.problems:
-            more = {"listeners": made, "plugins": useful}
+            linked = tuple(bridge for bridge in bridges if bridge is not None)
+            more = {"listeners": made, "plugins": useful, "bridges": linked}
             settings = self._make(BrokerSettings, more, (), settings) or settings
         return settings, said
 
@@ -218,6 +223,20 @@ class Reader:
             self._problem((*path, key), f": unknown; {values['use']} has no settings")
         made = self._make(PluginSettings, values, path)
         return made if isinstance(made, PluginSettings) else None
+
+    # --- bridges ------------------------------------------------------------
+
+    def _bridge(self, table: dict[str, Any], index: int) -> BridgeSettings | None:
+        path: Path = ("bridge", index)
+        if "name" not in table:
+            self._problem((*path, "name"), ": missing; it is for logs and client ids")
+            return None
+        before = len(self.problems)
+        values = self._fields(table, BridgeSettings, path)
+        if len(self.problems) > before:
+            return None
+        made = self._make(BridgeSettings, values, path)
+        return made if isinstance(made, BridgeSettings) else None
 
     # --- listeners ----------------------------------------------------------
 
