@@ -111,10 +111,13 @@ class Side:
         await self.client.subscribe(topic, self.take, qos=1)
 
     async def publish(self, count: int) -> None:
-        """*count* messages, each acknowledged by the broker here."""
+        """*count* messages at once; done when the broker here has all of them."""
+        answers = []
         for _ in range(count):
             self.sent += 1
-            await self.client.publish(self.topic, b"%d" % (self.sent - 1), 1)
+            answers.append(self.client.publish(self.topic, b"%d" % (self.sent - 1), 1))
+        for answer in answers:
+            await answer
 
 
 async def run(reactor: Any, cuts: int, folder: Path, theirs: int, rate: int, quiet: bool) -> Result:

@@ -90,11 +90,9 @@ class Incoming:
             assert self._protocol is not None
             self._protocol.send(Pubrec(packet_id))
             return False
-        held = len(self._open) + len(self.finished)
-        if self._settings.version == MQTT5 and held >= self._settings.receive_maximum:
-            raise ProtocolViolation(
-                ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "more messages than Receive Maximum"
-            )
+        # More than Receive Maximum is no error here: mosquitto sends more when it resumes a
+        # session with a long queue, and would do so again after each farewell. What we do
+        # not take, we do not read.
         self._open.add(packet_id)
         if packet.qos == 2:
             if packet_id in self._handed:

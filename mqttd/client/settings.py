@@ -43,7 +43,8 @@ class ClientSettings:
     #: half as long again as the one before, and a tenth more or less by chance.
     retry_first: float = seconds(1.0, 0.01)
     retry_last: float = seconds(60.0, 0.01)
-    #: QoS 1 and 2 messages on their way to us, unacknowledged, that we allow (5.0).
+    #: QoS 1 and 2 messages on their way to us, unacknowledged, that we ask for at most
+    #: (5.0); to send more is no error, since some servers do so after a break.
     receive_maximum: int = count(100, 1, 65_535)
     #: QoS 1 and 2 messages on their way from us; the server may allow fewer.
     maximum_inflight: int = count(100, 1, 65_535)
