@@ -172,12 +172,14 @@ class MQTTProtocol(Outbound):
             self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
         if self._flight is not None:
             self._taken += len(data)
-            held, position = (data, 0) if direct else self.parser.window()
-            size = len(held) - position
-            if size > SHORT:
-                self._flight += pack(now, self._taken, size) + held[position : position + HEAD]
-                if len(self._flight) > self.factory.flight_size:
-                    self.turn_page()
+            # In a pause the window is not looked at: it would be joined anew each time.
+            if not self._pauses:
+                held, position = (data, 0) if direct else self.parser.window()
+                size = len(held) - position
+                if size > SHORT:
+                    self._flight += pack(now, self._taken, size) + held[position : position + HEAD]
+                    if len(self._flight) > self.factory.flight_size:
+                        self.turn_page()
         if not self._pauses:
             self._process(data if direct else b"")
         if self.limiter is not None and self.limiter.bytes:

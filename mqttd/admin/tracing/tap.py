@@ -101,9 +101,12 @@ class Tap:
 
     def _event(self, name: str, words: dict[str, Any]) -> None:
         """What is no packet; traces by topic do not want it."""
-        for trace in self._traces.wanting(self):
-            if not trace.wanted.topic and trace.has_room(self._traces.seconds()):
-                trace.note(self._record("event") | {"event": name} | words)
+        try:
+            for trace in self._traces.wanting(self):
+                if not trace.wanted.topic and trace.has_room(self._traces.seconds()):
+                    trace.note(self._record("event") | {"event": name} | words)
+        except Exception:
+            log.failure("The end of a connection could not be traced")
 
     def _record(self, direction: str) -> dict[str, Any]:
         return {

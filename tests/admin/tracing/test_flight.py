@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mqttd.admin import Admin
 from mqttd.admin.tracing.decode import decode
+from mqttd.broker.pause import RATE
 from mqttd.interfaces import FlightEntry
 from mqttd.settings import BrokerSettings
 from mqttd.settings_watch import FlightSettings
@@ -145,6 +146,19 @@ def test_pings_push_nothing_out(flying: Flying) -> None:
     for _ in range(10):
         client.send(Pingreq())
     assert flying.records("a", "packet") == [("CONNACK",)]
+
+
+def test_what_comes_while_nothing_is_read_is_left_out_and_the_rest_is_right(
+    flying: Flying,
+) -> None:
+    client = flying.connect("a")
+    protocol: Any = flying.virtual.broker.connections["a"].transport
+    protocol.pause(RATE)
+    for number in range(3):
+        protocol.dataReceived(serialize(Publish(f"early/{number}"), 5))
+    protocol.resume(RATE)
+    client.publish("t", b"x")
+    assert flying.records("a", "packet", "topic")[1:] == [("PUBLISH", "t")]
 
 
 def test_switched_off_it_keeps_nothing() -> None:
