@@ -67,6 +67,22 @@ class Receivable(Protocol):
         """One of its subscriptions is done with it."""
 
 
+def response_to(
+    message: object, request: Properties, properties: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Topic and properties of the answer to *message*, whose properties are *request*.
+
+    :raise ValueError: the message names no response topic.
+    """
+    topic = request.get("response_topic")
+    if topic is None:
+        raise ValueError(f"{message!r} names no response topic")
+    correlation = request.get("correlation_data")
+    if correlation is not None:
+        properties["correlation_data"] = correlation
+    return topic, properties
+
+
 class Receiver(Protocol):
     """The client behind an inbox."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from mqttd.broker.message import Message
-from mqttd.messaging import ClientClosed
+from mqttd.messaging import ClientClosed, response_to
 from mqttd.messaging import Inbox as AnyInbox
 
 if TYPE_CHECKING:
@@ -58,12 +58,7 @@ class Incoming:
 
         :raise ValueError: the message names no response topic.
         """
-        topic = self.properties.get("response_topic")
-        if topic is None:
-            raise ValueError(f"{self!r} names no response topic")
-        correlation = self.properties.get("correlation_data")
-        if correlation is not None:
-            properties["correlation_data"] = correlation
+        topic, properties = response_to(self, self.properties, properties)
         qos = self.qos if qos is None else qos
         return self._client.publish(topic, payload, qos, **properties)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from mqttd.messaging import response_to
+
 if TYPE_CHECKING:
     from mqttd.client.client import Client
     from mqttd.wire.packets import Properties, Publish
@@ -63,12 +65,7 @@ class Received:
 
         :raise ValueError: the message names no response topic.
         """
-        topic = self.properties.get("response_topic")
-        if topic is None:
-            raise ValueError(f"{self!r} names no response topic")
-        correlation = self.properties.get("correlation_data")
-        if correlation is not None:
-            properties["correlation_data"] = correlation
+        topic, properties = response_to(self, self.properties, properties)
         return self._client.publish(topic, payload, self.qos if qos is None else qos, **properties)
 
     def done(self) -> None:
