@@ -187,4 +187,5 @@ class Chromium:
             case "Runtime.exceptionThrown":
                 self.errors.append(str(message["params"]["exceptionDetails"]))
             case "Log.entryAdded" if message["params"]["entry"]["level"] == "error":
-                self.errors.append(message["params"]["entry"]["text"])
+                entry = message["params"]["entry"]
+                self.errors.append(f"{entry['text']} {entry.get('url', '')}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -88,9 +89,13 @@ def chromium(
 @pytest.fixture
 def browser(chromium: Chromium, served: Served) -> Iterator[Chromium]:
     """Logged in as an administrator; nothing may go wrong in its pages."""
-    known = chromium.run("globalThis.sessionStorage?.getItem('mqttd.authorization')")
+    known = None
+    if chromium.run("location.protocol") == "http:":
+        known = chromium.run("sessionStorage.getItem('mqttd.authorization')")
     if known != f"Bearer {served.token}":
         log_in(chromium, served, served.token)
+    # Each begins elsewhere, so that the page it goes to is a new one.
+    go(chromium, "plugins")
     chromium.errors.clear()
     yield chromium
     assert chromium.errors == []
@@ -330,6 +335,8 @@ def test_packets_are_seen_as_they_come(
     browser.wait("document.querySelector('#packets .tag').innerText == 'live'")
     client.publish("<i>traced</i>", "x", 1)
     browser.wait_for("PUBACK")
+    browser.click("#flight button")
+    browser.wait("document.querySelector('#flight').innerText.includes('CONNACK')")
     assert "<i>traced</i>" in browser.run("document.querySelector('.packets').innerText")
 
 
@@ -349,6 +356,20 @@ def test_a_trace_goes_to_a_file(
     browser.click(CONFIRM)
     browser.wait_for("There is none.")
     assert served.ask("GET", "traces")["items"] == []
+
+
+def test_what_a_client_did_before_it_failed(browser: Chromium, served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.mqtt.port), timeout=PATIENCE) as peer:
+        # CONNECT, and when that is answered a packet of a type that there is not.
+        peer.sendall(b"\x10\x11\0\4MQTT\4\2\0\0\0\5wrong")
+        peer.recv(100)
+        peer.sendall(b"\0\0")
+        while peer.recv(100):
+            pass
+    go(browser, "traces")
+    browser.click_on("tbody a", "wrong")
+    browser.wait_for("Its last packets")
+    browser.wait("document.querySelector('.packets').innerText.includes('CONNACK')")
 
 
 def test_a_setting_is_changed(browser: Chromium, served: Served) -> None:

@@ -7,6 +7,7 @@ import { button, field, h, link, option, replace, tag } from "./dom.js";
 import { note } from "./notes.js";
 import * as access from "./pages/access.js";
 import * as alarms from "./pages/alarms.js";
+import * as audit from "./pages/audit.js";
 import * as clients from "./pages/clients.js";
 import * as config from "./pages/config.js";
 import * as listeners from "./pages/listeners.js";
@@ -15,6 +16,7 @@ import * as overview from "./pages/overview.js";
 import * as plugins from "./pages/plugins.js";
 import * as retained from "./pages/retained.js";
 import * as sessions from "./pages/sessions.js";
+import * as slow from "./pages/slow.js";
 import * as subscriptions from "./pages/subscriptions.js";
 import * as tokens from "./pages/tokens.js";
 import * as topics from "./pages/topics.js";
@@ -22,8 +24,8 @@ import * as traces from "./pages/traces.js";
 import * as users from "./pages/users.js";
 
 const PAGES = {
-  overview, clients, sessions, subscriptions, topics, retained, messages, listeners, access, users,
-  traces, plugins, alarms, tokens, config,
+  overview, alarms, clients, slow, sessions, subscriptions, topics, retained, messages, listeners,
+  access, users, traces, plugins, tokens, audit, config,
 };
 
 const main = document.getElementById("main");
@@ -50,6 +52,8 @@ async function route() {
   }
   document.title = `${page?.title ?? "Nothing here"} · mqttd`;
   replace(main);
+  // What went wrong on the page before.
+  for (const each of document.querySelectorAll(".note.bad")) each.remove();
   if (page === null || !api.may(page.role)) {
     replace(main, h("h1", {}, "Nothing here"), h("p", {}, page ? `This page needs the role ${page.role}.` : "There is no such page."));
     return;

@@ -3,7 +3,7 @@
 import { get, may, patch, path, post, remove } from "../api.js";
 import { button, count, facts, field, h, link, name, replace, tag, time } from "../dom.js";
 import { ask, attempt } from "../notes.js";
-import { livePackets } from "../packets.js";
+import { livePackets, packets } from "../packets.js";
 import { pagedTable, plainTable, settled } from "../table.js";
 
 export const title = "Clients";
@@ -73,7 +73,16 @@ async function detail(main, clientId, signal) {
       h("section", { class: "card" }, h("h2", {}, "Limits"), limitsForm(where, limits))),
     h("section", { class: "card" }, h("h2", {}, "Subscriptions"), subscriptionTable(clientId, subscriptions.items, again),
       may("operator") ? subscribeForm(clientId, again) : null),
+    may("operator") ? lastPackets(where) : null,
     may("operator") ? livePackets({ query: () => ({ client_id: clientId }), who: false, signal }) : null);
+}
+
+/** What the flight recorder has of it, when somebody wants to see that. */
+function lastPackets(where) {
+  const list = h("div");
+  const look = () => attempt(async () => replace(list, packets((await get(`${where}/flight`)).records, false)));
+  return h("section", { class: "card", id: "flight" }, h("h2", {}, "Last packets"),
+    h("div", { class: "buttons" }, button("Show what was kept", look)), list);
 }
 
 function connection(client) {

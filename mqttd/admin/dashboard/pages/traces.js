@@ -12,24 +12,29 @@ export const role = "viewer";
 /** Records of a file that are shown. */
 const SHOWN = 500;
 
-export async function show(main, [trace], signal) {
-  await (trace === undefined ? list(main, signal) : detail(main, trace, signal));
+export async function show(main, [first, second], signal) {
+  if (first === undefined) await list(main, signal);
+  else if (second !== undefined) await failure(main, second, signal);
+  else await detail(main, first, signal);
 }
 
 const text = (named, more = {}) => h("input", { name: named, autocomplete: "off", spellcheck: "false", ...more });
 
 async function list(main, signal) {
   const files = h("div");
+  const failures = h("div");
   const wanted = { client_id: text("client_id", { placeholder: "sensor-*" }), address: text("address", { placeholder: "192.0.2.0/24" }), topic: text("topic", { placeholder: "plant/#" }) };
   const query = () => Object.fromEntries(Object.entries(wanted).map(([key, input]) => [key, input.value]));
   const inputs = [field("Client id", wanted.client_id), field("Address", wanted.address), field("Topic", wanted.topic)];
   async function load() {
-    const { items } = await get("traces", {}, signal);
-    replace(files, fileTable(items, load));
+    const [traces, failed] = await Promise.all([get("traces", {}, signal), get("flight/failures", {}, signal)]);
+    replace(files, fileTable(traces.items, load));
+    replace(failures, failureTable(failed.items));
   }
   replace(main, h("h1", {}, "Traces"),
     may("operator") ? livePackets({ inputs, query, who: true, signal }) : null,
-    h("section", { class: "card" }, h("h2", {}, "To a file"), files, may("operator") ? startForm(load) : null));
+    h("section", { class: "card" }, h("h2", {}, "To a file"), files, may("operator") ? startForm(load) : null),
+    h("section", { class: "card" }, h("h2", {}, "Failures"), failures));
   await load();
 }
 
@@ -42,7 +47,7 @@ function fileTable(items, load) {
     if (await attempt(() => remove(path("traces", trace.name), { delete: true }), "Deleted.")) await load();
   }
   return plainTable([
-    { label: "Name", cell: (t) => (may("operator") ? link(`/traces/${encodeURIComponent(t.name)}`, name(t.name)) : name(t.name)) },
+    { label: "Name", cell: (t) => (may("operator") && (t.file || !t.running) ? link(`/traces/${encodeURIComponent(t.name)}`, name(t.name)) : name(t.name)) },
     { label: "", cell: (t) => (t.running ? tag("runs", "good") : tag("over")) },
     { label: "Of", cell: (t) => [t.client_id, t.address, t.topic].filter(Boolean).map((each) => [name(each), " "]) },
     { label: "Until", cell: (t) => date(t.ends_at) },
@@ -51,6 +56,25 @@ function fileTable(items, load) {
     { label: "", cell: (t) => (t.problem ? tag(t.problem, "bad") : null) },
     { label: "", cell: (t) => (may("operator") ? [t.running ? [button("End", () => end(t), "small"), " "] : null, button("Delete", () => erase(t), "small")] : null) },
   ], items, "There is none.", "Traces");
+}
+
+/** Clients whose last packets were kept after something went wrong. */
+function failureTable(items) {
+  return plainTable([
+    { label: "Client id", cell: (f) => (may("operator") ? link(`/traces/failure/${encodeURIComponent(f.client_id)}`, name(f.client_id)) : name(f.client_id)) },
+    { label: "Address", cell: (f) => name(f.address) },
+    { label: "When", cell: (f) => date(f.at) },
+    { label: "", cell: (f) => tag(f.cause, "bad") },
+    { label: "What", cell: (f) => name(f.text) },
+    { label: "Times", number: true, cell: (f) => count(f.count) },
+  ], items, "No client has failed.", "Failures");
+}
+
+async function failure(main, clientId, signal) {
+  const found = await get(path("flight", "failures", clientId), {}, signal);
+  replace(main, h("p", {}, link("/traces", "Traces")), h("h1", {}, name(clientId)),
+    h("p", {}, tag(found.cause, "bad"), " ", name(found.text), " ", date(found.at)),
+    h("section", { class: "card" }, h("h2", {}, "Its last packets"), packets(found.records, false)));
 }
 
 function startForm(load) {
