@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 
 from mqttd import BrokerSettings, ListenerSettings, MQTTBroker
 from mqttd.client import Client, ClientSettings, Received
+from mqttd.settings import SessionSettings
 from mqttd.settings_bridge import BridgeSettings, BridgeTopic, Direction
 from mqttd.testing.live import reactor_thread
 from tests.conftest import find_program
@@ -136,10 +137,17 @@ async def run(reactor: Any, cuts: int, folder: Path, theirs: int, rate: int, qui
         retry_last=0.2,
         client_id="cuts",
     )
+    # What is measured is the bridge: no queue behind it may overflow.
+    session = SessionSettings(maximum_queued_messages=10_000_000, maximum_queued_bytes=1 << 30)
     settings = BrokerSettings(
+        session=session,
         data_directory=str(folder / "data"),
         bridges=(bridge,),
-        listeners=(ListenerSettings(f"tcp:{ours}:interface=127.0.0.1", allow_anonymous=True),),
+        listeners=(
+            ListenerSettings(
+                f"tcp:{ours}:interface=127.0.0.1", allow_anonymous=True, session=session
+            ),
+        ),
     )
     service = MQTTBroker(reactor, settings)
     service.startService()
