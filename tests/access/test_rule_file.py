@@ -132,7 +132,12 @@ FINGERPRINT = CERTIFICATE.fingerprint(SHA256())
         ('certificates = ["cn:sensor-1"]', [{"certificate": CERTIFICATE}], [{}]),
         ('certificates = ["cn:sensor-2"]', [], [{"certificate": CERTIFICATE}]),
         ('certificates = ["dn:CN=sensor-1"]', [{"certificate": CERTIFICATE}], [{}]),
-        (f'certificates = ["sha256:{FINGERPRINT.hex()}"]', [{"certificate": CERTIFICATE}], [{}]),
+        pytest.param(
+            f'certificates = ["sha256:{FINGERPRINT.hex()}"]',
+            [{"certificate": CERTIFICATE}],
+            [{}],
+            id="fingerprint",  # another one in each run
+        ),
         ("qos = [0, 1]", [{}, {"qos": 1}], [{"qos": 2}]),
         ("qos = 2", [{"qos": 2}], [{"qos": 1}]),
         ("retain = false", [{}], [{"retain": True}]),

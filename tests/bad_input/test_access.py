@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import Logger, LogPublisher, capturedLogs, formatEvent
 
-from mqttd.access.admission import Admission
+from mqttd.access import admission
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.bans import BanList
 from mqttd.access.build import FileSource
@@ -145,8 +145,7 @@ def test_76_no_name_writes_a_line_of_its_own_into_the_log() -> None:
     control.replace([source(OPEN)], [source(REVOKED)])
     seconds = bare.broker.seconds
     settings = AbuseSettings(flapping_limit=3)
-    admission = Admission(settings, BanList(seconds), seconds, seconds)
-    admission.start(bare.broker)
+    admission.Admission(settings, BanList(seconds), seconds, seconds).start(bare.broker)
     with capturedLogs() as events:
         for _ in range(3):
             client = bare.connect(HOSTILE)
@@ -159,18 +158,20 @@ def test_76_no_name_writes_a_line_of_its_own_into_the_log() -> None:
         assert line.isprintable(), line
 
 
-def test_what_one_address_does_costs_bounded_memory() -> None:
+def test_what_one_address_does_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failed logins, comings and goings, from as many names as there are."""
+    # What observers of the log keep of it is not the broker's memory.
+    monkeypatch.setattr(admission, "log", Logger(observer=LogPublisher()))
     bare, _ = ruled()
     seconds = bare.broker.seconds
     settings = AbuseSettings(flapping_limit=2, failed_logins=2, message_quota=10)
-    admission = Admission(settings, BanList(seconds), seconds, seconds)
-    admission.start(bare.broker)
+    doors = admission.Admission(settings, BanList(seconds), seconds, seconds)
+    doors.start(bare.broker)
 
     def trouble() -> None:
         for number in range(3000):
-            admission.login_failed(f"2001:db8::{number:x}")
-            admission.may_publish(None, f"2001:db8::{number:x}", 10)
+            doors.login_failed(f"2001:db8::{number:x}")
+            doors.may_publish(None, f"2001:db8::{number:x}", 10)
             if number % 10 == 0:
                 bare.connect(f"c{number % 100}").drop()
 
