@@ -22,7 +22,7 @@ from mqttd.config import load_settings
 from mqttd.testing import VirtualBroker
 from mqttd.testing.live import LiveBroker
 from tests.conftest import absent
-from tests.end_to_end.daemon import free_port
+from tests.end_to_end.daemon import Daemon, free_port
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -100,11 +100,17 @@ def connect(port: int, path: str = "") -> paho.Client:
     return client
 
 
-def first_message(client: paho.Client, topic: str) -> bytes:
+def listen(client: paho.Client, *topics: str) -> tuple[paho.Client, queue.Queue[Any]]:
+    """*client*, and what comes to it: topic and payload."""
     got: queue.Queue[Any] = queue.Queue()
-    client.on_message = lambda c, u, message: got.put(message.payload)
-    client.subscribe(topic, 1)
-    return bytes(got.get(timeout=PATIENCE))
+    client.on_message = lambda c, u, message: got.put((message.topic, message.payload))
+    client.subscribe([(topic, 1) for topic in topics])
+    return client, got
+
+
+def first_message(client: paho.Client, topic: str) -> bytes:
+    _, got = listen(client, topic)
+    return bytes(got.get(timeout=PATIENCE)[1])
 
 
 def test_every_example_is_named_here_and_there() -> None:
@@ -154,6 +160,34 @@ def test_requests() -> None:
 def test_client(mqttd_broker: LiveBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MQTT_PORT", str(mqttd_broker.port))
     assert run("client.py") == ["greeting/world hello"]
+
+
+def test_bridge(program: Callable[[str], str], tmp_path: Path) -> None:
+    ours, theirs = free_port(), free_port()
+    text = (EXAMPLES / "bridge.toml").read_text()
+    config = tmp_path / "bridge.toml"
+    config.write_text(text.replace("tcp:1883", f"tcp:{ours}").replace(":1884", f":{theirs}"))
+    mosquitto = subprocess.Popen(
+        [program("mosquitto"), "-p", str(theirs)], stderr=subprocess.DEVNULL
+    )
+    daemon = Daemon(tmp_path, ["--config", str(config)])
+    try:
+        daemon.wait_for(" serves ")
+        here, said = listen(connect(ours), "$SYS/broker/connection/+/state", "commands/#")
+        while said.get(timeout=PATIENCE)[1] != b"1":
+            pass  # not connected yet
+        there, heard = listen(connect(theirs), "house/7/sensors/#")
+        here.publish("sensors/hall", "21.5", 1)
+        assert heard.get(timeout=PATIENCE) == ("house/7/sensors/hall", b"21.5")
+        there.publish("house/7/commands/door", "open", 1)
+        assert said.get(timeout=PATIENCE) == ("commands/door", b"open")
+        for client in (here, there):
+            client.disconnect()
+            client.loop_stop()
+    finally:
+        daemon.stop()
+        mosquitto.kill()
+        mosquitto.wait(PATIENCE)
 
 
 def test_web_site(start: Callable[..., Program]) -> None:
