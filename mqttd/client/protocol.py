@@ -91,6 +91,7 @@ class ClientProtocol(TwistedProtocol):
         self.writable = True
         #: Why it ends, where we know better than the transport.
         self._reason: Exception | None = None
+        self._is_lost = False
         self._timer: IDelayedCall | None = None
         self._ping_sent: float | None = None
         self._sent_at = self._received_at = 0.0
@@ -115,6 +116,7 @@ class ClientProtocol(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.is_open = False
+        self._is_lost = True
         self._stop_timer()
         error = self._reason
         if error is None:
@@ -179,12 +181,14 @@ class ClientProtocol(TwistedProtocol):
             self.transport.abortConnection()
 
     def _leave(self, error: Exception, reason: int) -> None:
+        if self._is_lost:
+            return
         if self.is_open:
             self.send(Disconnect(reason))
         self._end(error)
-        self.transport.loseConnection()
         # A peer that takes nothing more shall not keep us.
         self._timer = self._clock.callLater(self._settings.ping_timeout, self._cut)
+        self.transport.loseConnection()
 
     def _cut(self) -> None:
         self._timer = None

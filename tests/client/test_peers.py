@@ -59,6 +59,16 @@ def test_a_server_that_is_down_for_a_day_is_asked_ever_less_often(clock: Virtual
     assert sent == [[0]] * 100
 
 
+def test_a_client_that_stops_when_its_server_has_left_leaves_no_call(clock: VirtualClock) -> None:
+    peers = start(clock)
+    peers.link.down = True
+    peers.link.cut()
+    peers.advance()
+    peers.client.stopService()
+    peers.advance()
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_server_that_takes_us_and_lets_us_go_is_asked_ever_less_often(
     clock: VirtualClock,
 ) -> None:
