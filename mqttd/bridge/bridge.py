@@ -14,6 +14,7 @@ nothing on twice.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -196,16 +197,8 @@ class Bridge:
         client.when_closed().addCallback(self._local_closed)
         for mapping in self._mappings:
             if mapping.goes_out:
-                subscribing = client.subscribe(
-                    mapping.local_filter,
-                    partial(self._out, mapping),
-                    qos=mapping.settings.qos,
-                    at_once=self.settings.maximum_inflight,
-                    no_local=not mapping.local_filter.startswith("$share/"),
-                    retain_as_published=True,
-                    retain_handling=1,
-                )
-                subscribing.addErrback(self._not_subscribed, mapping.local_filter, "here")
+                take = partial(self._out, mapping)
+                self._subscribe(client, mapping.local_filter, mapping, take, "here")
         waiters, self._local_waiters = self._local_waiters, []
         for each in waiters:
             each.callback(client)
@@ -236,17 +229,23 @@ class Bridge:
     def _start_remote(self) -> None:
         for mapping in self._mappings:
             if mapping.comes_in:
-                subscribing = self.remote.subscribe(
-                    mapping.remote_filter,
-                    partial(self._in, mapping),
-                    qos=mapping.settings.qos,
-                    at_once=self.settings.maximum_inflight,
-                    no_local=not mapping.remote_filter.startswith("$share/"),
-                    retain_as_published=True,
-                    retain_handling=1,
-                )
-                subscribing.addErrback(self._not_subscribed, mapping.remote_filter, "there")
+                take = partial(self._in, mapping)
+                self._subscribe(self.remote, mapping.remote_filter, mapping, take, "there")
         self.remote.startService()
+
+    def _subscribe(
+        self, client: Any, topic_filter: str, mapping: Mapping, take: Callable[..., Any], side: str
+    ) -> None:
+        subscribing = client.subscribe(
+            topic_filter,
+            take,
+            qos=mapping.settings.qos,
+            at_once=self.settings.maximum_inflight,
+            no_local=not topic_filter.startswith("$share/"),
+            retain_as_published=True,
+            retain_handling=1,
+        )
+        subscribing.addErrback(self._not_subscribed, topic_filter, side)
 
     def _stop_remote(self) -> Deferred[None]:
         stopping = self._stopping_remote = self.remote.stopService()
