@@ -36,7 +36,7 @@ def _document(settings: BrokerSettings) -> Iterator[str]:
     for name in TYPED:
         for each in getattr(settings, name):
             yield f"[[{name}]]"
-            yield f"type = {_toml(each.TYPE)}"
+            yield f"type = {toml_value(each.TYPE)}"
             yield from _lines(each, {f.name: f.name for f in fields(type(each))})
             yield ""
     for plugin in settings.plugins:
@@ -102,10 +102,11 @@ def write_value(attribute: Attribute[Any], value: Any) -> str:
         value = format_duration(value)
     elif unit is Unit.BYTES and value >= 1024:
         value = format_size(value)
-    return _toml(value)
+    return toml_value(value)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """*value* as TOML has it."""
     if isinstance(value, Enum):
         value = value.value
     if has(type(value)):
@@ -115,9 +116,9 @@ def _toml(value: Any) -> str:
         )
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, dict):
-        pairs = (f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
+        pairs = (f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items())
         return "{ " + ", ".join(pairs) + " }" if value else "{}"
     # JSON's strings, numbers and booleans are TOML's.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -7,11 +7,12 @@ does so here; what stood before the first ``listener`` is that of the default on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field, frozen
+
+from mqttd.config.render import toml_value
 
 Table = dict[str, Any]
 
@@ -56,8 +57,7 @@ class Converted:
 
 def _pairs(table: Table) -> list[str]:
     return [
-        # JSON's texts, numbers, booleans and lists are TOML's.
-        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        f"{key} = {toml_value(value)}"
         for key, value in table.items()
         if not isinstance(value, dict)
     ]

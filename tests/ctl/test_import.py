@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mqttd.config import parse_settings
@@ -157,6 +157,7 @@ OPTIONS = sorted(
 )
 
 
+@example([("password_file", "\x7f")])
 @given(
     st.lists(
         st.tuples(
