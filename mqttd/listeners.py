@@ -67,6 +67,11 @@ class Listeners:
         """Those that serve, and those that are gone but for their clients."""
         return (*self.serving.values(), *self._retired)
 
+    def record(self, size: int) -> None:
+        """Have the flight recorders of connections to come keep *size* bytes."""
+        for listener in self.all():
+            listener.factory.flight_size = size // 2
+
     def clear(self) -> None:
         """Forget all; they have been stopped."""
         self.serving.clear()

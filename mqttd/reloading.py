@@ -45,6 +45,8 @@ CHANGEABLE = frozenset(
         "hooks",
         "authentication",
         "listeners",
+        "trace",
+        "flight",
     }
 )
 
@@ -83,6 +85,9 @@ def take_over(daemon: MQTTBroker, settings: BrokerSettings) -> Reloaded:
     daemon.admission.change(daemon.settings.abuse)
     daemon.broker.retained.settings = daemon.settings.retained
     daemon.network.limits.change(daemon.settings.shared_limits)
+    if "flight" in now:
+        daemon.listening.record(daemon.settings.flight.size)
+        daemon.admin.flights.changed()
     now.pop("listeners", None)
     now.pop("authentication", None)
     _authenticate_by(daemon, known)

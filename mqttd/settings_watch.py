@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from mqttd.fields import count, size, text
+from mqttd.fields import count, flag, size, text
 
 
 @frozen
@@ -34,5 +34,9 @@ class FlightSettings:
 
     #: Bytes that are kept of each connection; 0 switches it off.
     size: int = size(4096, 0, 1024 * 1024)
-    #: Clients whose packets are kept after a failure, the latest ones.
+    #: Clients whose packets are kept after a failure, the latest ones; 0 keeps none.
     maximum_failures: int = count(100, 0, 10_000)
+    #: Keep them in files, too, where a restart finds them.
+    files: bool = flag(True)
+    #: Directory of the files; "" means ``failures`` in the data directory.
+    directory: str = text()

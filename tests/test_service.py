@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from mqttd.admin.tracing import TraceError, Wanted
 from mqttd.config import ConfigError, parse_settings
 from mqttd.service import MQTTBroker, StartError, raise_file_limit
 from mqttd.settings import (
@@ -34,6 +35,7 @@ from mqttd.settings import (
     RetainedSettings,
     SharedLimits,
 )
+from mqttd.settings_watch import FlightSettings, TraceSettings
 
 ROOT = Path(__file__).parent.parent
 
@@ -220,6 +222,27 @@ class OnSockets(TestCase):
         assert broker.retained.get("b") is None
         assert broker.settings.maximum_offline_sessions == 1
         assert service.network.limits.for_connection(ConnectionLimits(), "192.0.2.7")
+
+    async def test_traces_and_the_flight_recorder_change_while_it_runs(self) -> None:
+        service = self.start(self.settings(self.first, flight=FlightSettings(size=0)))
+        await self.connect(self.first)
+        assert service.broker.connections["a"].transport.flight() == ()
+        result = service.take_over(
+            self.settings(
+                self.first,
+                trace=TraceSettings(maximum_running=0),
+                flight=FlightSettings(size=1000),
+            )
+        )
+        assert (result.restart_needed, set(result.changed)) == ((), {"trace", "flight"})
+        await self.connect(self.first, CONNECT_5)
+        assert service.broker.connections["b"].transport.flight()
+        with pytest.raises(TraceError, match="0 traces run"):
+            service.admin.traces.live(Wanted(client_id="a"), 0, lambda record: None)
+        service.take_over(self.settings(self.first, flight=FlightSettings(size=0)))
+        await self.connect(self.first)
+        assert service.broker.connections["a"].transport.flight() == ()
+        assert service.admin.traces.live(Wanted(client_id="a"), 0, lambda record: None)
 
     async def test_a_listener_may_take_the_port_of_one_that_goes(self) -> None:
         def at(port: int, address: str) -> BrokerSettings:

@@ -62,7 +62,7 @@ class Admin:
         #: Packets of those that somebody looks into.
         self.traces = Traces(broker, wall_clock)
         #: What was kept of those that failed.
-        self.flights = Flights(broker, wall_clock)
+        self.flights = Flights(broker, wall_clock, self.alarms)
         self._system = system
         self._running = False
 

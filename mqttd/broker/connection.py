@@ -35,6 +35,7 @@ from zope.interface import implementer
 from mqttd.broker import fast_lane, handshake, hooked, receipts, receiving, subscribing
 from mqttd.broker.delivery import Delivery, encode, encode_alone
 from mqttd.broker.pause import DOWNSTREAM
+from mqttd.broker.reasons import CLOSED, FAILURES
 from mqttd.interfaces import RECEIVE, IClient, ITransport, Peer
 from mqttd.wire.codes import (
     MAXIMUM_REMAINING_LENGTH,
@@ -324,6 +325,9 @@ class Connection:
         if state is State.ACCEPTED:
             will = False  # the client was never told that its will is ours
         broker, session = self.broker, self.session
+        if label in FAILURES:
+            for told in broker.failures:
+                told(self, label, CLOSED[label], None)
         del broker.connections[self.client_id]
         broker.retrying.discard(self)
         if not will:

@@ -180,7 +180,7 @@ def fail(client: VirtualClient) -> None:
 def test_after_a_violation_the_packets_before_it_are_kept(flying: Flying) -> None:
     fail(flying.connect("a"))
     dump = flying.admin.flights.failures["a"]
-    assert (dump.cause, dump.text) == ("violation", "PUBLISH with QoS 3")
+    assert (dump.cause, dump.summary()["text"]) == ("violation", "PUBLISH with QoS 3")
     document = dump.document()
     assert document["subscriptions"] == [{"topic_filter": "t/#", "qos": 0}]
     assert [r["packet"] for r in document["records"]][-2:] == ["PUBLISH", "PUBACK"]

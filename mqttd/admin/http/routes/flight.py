@@ -6,9 +6,11 @@ from typing import Any
 
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.paging import list_of
-from mqttd.admin.http.problems import not_found
+from mqttd.admin.http.problems import Problem, not_found
 from mqttd.admin.http.table import Parameter, Role, Route
+from mqttd.admin.tracing.files import Filed, FlightFileError
 from mqttd.admin.tracing.flights import Dump
+from mqttd.broker.reasons import FAILURES
 
 FAILURE = {
     "type": "object",
@@ -18,7 +20,7 @@ FAILURE = {
         "address": {"type": "string"},
         "version": {"type": "integer"},
         "at": {"type": "number", "description": "Unix time, seconds."},
-        "cause": {"enum": ["violation", "error", "request"]},
+        "cause": {"enum": ["violation", "error", *sorted(FAILURES), "request"]},
         "text": {"type": "string"},
         "count": {"type": "integer", "description": "Failures of this client."},
     },
@@ -51,10 +53,13 @@ def failures(call: Call) -> dict[str, Any]:
 
 def failure(call: Call) -> dict[str, Any]:
     client_id = call.path["client_id"]
-    found: Dump | None = call.daemon.admin.flights.failures.get(client_id)
+    found: Dump | Filed | None = call.daemon.admin.flights.failures.get(client_id)
     if found is None:
         raise not_found("failure kept of the client", client_id)
-    return found.document(call.query["payload"])
+    try:
+        return found.document(call.query["payload"])
+    except FlightFileError as error:
+        raise Problem(404, f"The failure is lost: {error}.") from None
 
 
 def now(call: Call) -> dict[str, Any]:
