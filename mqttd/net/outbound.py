@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
 from mqttd.broker.pause import CLOSING, OUTPUT
+from mqttd.interfaces import IPacketWatcher
 from mqttd.net.flight import HEAD, SHORT, pack
 from mqttd.net.limiter import Limiter
 from mqttd.net.peer import innermost, unsent
@@ -89,13 +89,18 @@ class Flusher:
         self.flush()
 
 
-class Outbound(Protocol):
-    """The output of one connection; the transport's producer."""
+class Outbound:
+    """The output of one connection; the transport's producer.
+
+    And what Twisted's ``Protocol`` would be: that is no base class of it, since a
+    compiled class has only compiled ones.
+    """
 
     # Slots, and not a dict: on a busy port Python does not share the dicts' keys,
     # and 600 bytes more are needed for each connection. What few connections ever
     # set has its default in the class, and then goes into a dict after all.
     __slots__ = (
+        "__dict__",
         "_flight",
         "_frames",
         "_holding",
@@ -117,6 +122,8 @@ class Outbound(Protocol):
     # Twisted's interfaces for it are many and partial.
     transport: Any
 
+    #: Who is shown the packets.
+    watcher: IPacketWatcher | None = None
     _pace_call: IDelayedCall | None = None
     _stall_timer: Timer | None = None
     _full_since = 0.0
@@ -151,9 +158,10 @@ class Outbound(Protocol):
         self.transport.registerProducer(self, True)
 
     def set_room(self) -> None:
-        """Take a closer look at each frame if there is a pacer."""
+        """Take a closer look at each frame if there is a pacer or a watcher."""
         paced = self.pacer is not None and self.pacer.is_limited
-        room = 0 if paced else self.listener.limits.output_buffer
+        looked_at = paced or self.watcher is not None
+        room = 0 if looked_at else self.listener.limits.output_buffer
         if room != self._room:
             self._room = room
 
@@ -182,10 +190,13 @@ class Outbound(Protocol):
             self._look_closer(waiting)
 
     def _look_closer(self, waiting: int) -> None:
-        if not self._holding:
-            self.flush()
-            return
+        if self.watcher is not None:
+            self.watcher.sent(self._frames[-1])
         limit = self.listener.limits.output_buffer
+        if not self._holding:
+            if waiting > limit or self.pacer is not None:
+                self.flush()
+            return
         if waiting > limit:
             self.writable = False
         if waiting > 2 * limit:

@@ -17,15 +17,19 @@ client has left, and a client that we wait for to take our output must take some
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IProtocol,
+    IPushProducer,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mqttd.broker import fast_lane
 from mqttd.broker.connection import Connection
@@ -58,7 +62,6 @@ ABANDONED = 300.0
 MOST_DROPPED = 16 * 1024 * 1024
 
 
-@implementer(ITransport, IPushProducer, IHandshakeListener)
 class MQTTProtocol(Outbound):
     """One connection of a listener."""
 
@@ -78,8 +81,6 @@ class MQTTProtocol(Outbound):
 
     #: Seconds from accept until the protocol was made: those of a PROXY header.
     waited = 0.0
-    #: Who is shown the packets.
-    watcher: IPacketWatcher | None = None
     _paused_at = 0.0
     _rate_call: IDelayedCall | None = None
     _rate_until = 0.0
@@ -118,6 +119,11 @@ class MQTTProtocol(Outbound):
         return self.parser.version
 
     # --- Twisted's side: the connection -------------------------------------------
+
+    def makeConnection(self, transport: Any) -> None:
+        self.connected = 1
+        self.transport = transport
+        self.connectionMade()
 
     def connectionMade(self) -> None:
         broker, limits = self.factory.broker, self.listener.limits
@@ -236,6 +242,8 @@ class MQTTProtocol(Outbound):
         self._direct = self._fast and not parser.pending
 
     def _handle(self, packet: Packet) -> None:
+        if self.watcher is not None:
+            self.watcher.received(packet)
         if packet.type is _PUBLISH and self.limiter is not None and self.limiter.messages:
             self._wait_for_tokens(self.limiter.take_messages(1))
         waiting = self.connection.packet_received(packet)
@@ -369,16 +377,8 @@ class MQTTProtocol(Outbound):
     # --- who looks on -------------------------------------------------------------------
 
     def watch(self, watcher: IPacketWatcher | None) -> None:
-        """Who is watched has a ``write`` and a ``_handle`` of its own, in its dict: the
-        others pay nothing."""
-        mine = self.__dict__
-        if watcher is None:
-            for name in ("watcher", "write", "_handle"):
-                mine.pop(name, None)
-        else:
-            mine["watcher"] = watcher
-            mine["write"] = partial(_write_watched, self, watcher)
-            mine["_handle"] = partial(_handle_watched, self, watcher)
+        self.watcher = watcher
+        self.set_room()
         if self.connection.is_connected:
             self._choose_lane()
 
@@ -483,11 +483,5 @@ class MQTTProtocol(Outbound):
         self._watch(min(self._silence or LOOK_INTERVAL, LOOK_INTERVAL))
 
 
-def _write_watched(protocol: MQTTProtocol, watcher: IPacketWatcher, data: bytes) -> None:
-    watcher.sent(data)
-    type(protocol).write(protocol, data)
-
-
-def _handle_watched(protocol: MQTTProtocol, watcher: IPacketWatcher, packet: Packet) -> None:
-    watcher.received(packet)
-    type(protocol)._handle(protocol, packet)
+# Not by decorator: a decorated class is not compiled.
+classImplements(MQTTProtocol, ITransport, IProtocol, IPushProducer, IHandshakeListener)

@@ -217,7 +217,7 @@ class WebSocket(Protocol):
         inside.peer.headers = headers
         inside.waited = factory.gate.broker.seconds() - self._since
         self._inside = self.wrappedProtocol = inside
-        inside.makeConnection(self)  # type: ignore[no-untyped-call]
+        inside.makeConnection(self)
         if self._secure:
             inside.handshakeCompleted()
 

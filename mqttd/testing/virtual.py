@@ -164,7 +164,7 @@ class VirtualBroker:
             transport.abortConnection()
         else:
             transport.protocol = protocol
-            protocol.makeConnection(transport)  # type: ignore[no-untyped-call]
+            protocol.makeConnection(transport)
         self.advance()
         return VirtualClient(self, transport, version)
 
