@@ -6,6 +6,7 @@ without rules is wrong too: it is more likely half written than meant.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ _KEYS = (
     "authenticated",
 )
 _NAMES = "a list of names"
+_HEADER = re.compile(r"\s*\[\[\s*rule\s*\]\]")
 
 
 def read_file(path: str) -> str:
@@ -57,7 +59,7 @@ def parse_rules(text: str, source: str = "rules") -> RuleSet:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(source, [Problem((), f"is not TOML: {error}")]) from None
-    reader = _Reader(source)
+    reader = _Reader(source, text)
     rules = reader.read(document)
     if reader.problems:
         raise ConfigError(source, reader.problems)
@@ -65,8 +67,10 @@ def parse_rules(text: str, source: str = "rules") -> RuleSet:
 
 
 class _Reader:
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, text: str = "") -> None:
         self.source = source
+        #: Of the headers of rules; a text over several lines might look like one.
+        self._lines = [n for n, line in enumerate(text.split("\n"), 1) if _HEADER.match(line)]
         self.problems: list[Problem] = []
 
     def read(self, document: Mapping[str, Any]) -> RuleSet:
@@ -85,6 +89,8 @@ class _Reader:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             self._problem(("rule",), ": must be written as [[rule]], once for each")
             tables = []
+        if len(self._lines) != len(tables):
+            self._lines = []
         rules += [self._rule(table, index) for index, table in enumerate(tables)]
         if not rules and not self.problems:
             self._problem((), "has no [[rule]]: it would deny everything")
@@ -111,7 +117,8 @@ class _Reader:
             authenticated=self._typed(table, "authenticated", bool, "true or false", path, None),
         )
         patterns = self._patterns(table, path)
-        return Rule(title, allow, actions, patterns, who, self._qos(table, path), retain)
+        line = self._lines[index] if self._lines else None
+        return Rule(title, allow, actions, patterns, who, self._qos(table, path), retain, line)
 
     def _actions(
         self, table: dict[str, Any], path: tuple[str | int, ...]

@@ -106,6 +106,8 @@ class Rule:
     qos: frozenset[int] | None = None
     #: None: retained or not.
     retain: bool | None = None
+    #: Where it begins in its file, if that is known.
+    line: int | None = None
 
     def fits(self, request: AccessRequest, topic: Sequence[str]) -> bool:
         """Whether it is about this action on *topic*, given as its levels."""

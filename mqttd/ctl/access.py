@@ -32,6 +32,7 @@ def add_to(subparsers: Subparsers) -> None:
         )
     _add_question(asking)
     asking.add_argument("--group", action="append", default=[], help="a group of the user")
+    command(acl, "list", show_all, "list the rules in force and in shadow, in their order")
     command(acl, "shadow", shadow, "show what the rules in shadow would have denied")
 
 
@@ -113,6 +114,23 @@ def ask(context: Context) -> int:
     else:
         context.out.line(f"{'allowed' if allowed else 'denied'}: {by}")
     return 0 if allowed else 1
+
+
+def show_all(context: Context) -> None:
+    rules = list(context.api.items("access", "rules"))
+    columns = ("number", "decision", "actions", "topics", "who", "qos", "retain", "shadow", "title")
+    context.out.table(rules if context.out.as_json else map(_in_words, rules), columns)
+
+
+def _in_words(rule: dict[str, Any]) -> dict[str, Any]:
+    decision = {True: "allow", False: "deny", None: "looked up"}[rule["allow"]]
+    return {
+        **rule,
+        "decision": decision,
+        "topics": rule["topics"] or "every",
+        "who": rule["who"] or "everybody",
+        "title": rule["title"] if rule["line"] is None else f"{rule['title']}, line {rule['line']}",
+    }
 
 
 def shadow(context: Context) -> None:

@@ -26,6 +26,21 @@ ANSWER = {
 }
 
 
+RULE = {
+    "number": 1,
+    "source": "acl.toml",
+    "shadow": False,
+    "title": "rule 1 of acl.toml",
+    "allow": True,
+    "actions": ["publish"],
+    "topics": ["a/#", "b"],
+    "who": {"users": ["ann", "bob"]},
+    "qos": None,
+    "retain": None,
+    "line": 3,
+}
+
+
 def test_an_explanation_for_people(daemon: Daemon, run: Any) -> None:
     daemon.answers["POST", "/api/v1/explain"] = (200, ANSWER)
     code, out, _ = run("explain", "--client", "c", "publish", "t", "--qos", "1")
@@ -43,6 +58,20 @@ def test_an_explanation_for_people(daemon: Daemon, run: Any) -> None:
     assert lines[2] == "in shadow: would deny: rule 9"
     assert lines[4].split() == ["r", "-", "1", "denied", "rule", "1"]
     assert lines[5] == "and 2 more"
+
+
+def test_the_rules_in_their_order(daemon: Daemon, run: Any) -> None:
+    elsewhere = {**RULE, "number": 2, "allow": None, "topics": None, "who": {}, "line": None}
+    page = {"items": [RULE, elsewhere], "total": 2, "next": None}
+    daemon.answers["GET", "/api/v1/access/rules?limit=1000"] = (200, page)
+    code, out, _ = run("acl", "list")
+    assert code == 0
+    _, first, second = out.splitlines()
+    assert first.split()[:5] == ["1", "allow", "publish", "a/#,", "b"]
+    assert "users=ann, bob" in first
+    assert first.endswith("rule 1 of acl.toml, line 3")
+    assert second.split()[:5] == ["2", "looked", "up", "publish", "every"]
+    assert json.loads(run("--json", "acl", "list")[1]) == [RULE, elsewhere]
 
 
 def test_a_no_is_an_exit_code(daemon: Daemon, run: Any) -> None:

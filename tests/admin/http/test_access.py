@@ -10,7 +10,8 @@ import pytest
 from mqttd.access.admission import Admission
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.bans import BanList
-from mqttd.access.build import FileSource
+from mqttd.access.build import ClaimsSource, FileSource
+from mqttd.access.mosquitto_acl import parse_mosquitto
 from mqttd.access.rule_file import parse_rules
 from mqttd.admin.http import Role
 from mqttd.admin.prometheus import Prometheus
@@ -58,6 +59,64 @@ def test_an_explanation(ruled: Web) -> None:
 )
 def test_a_question_that_makes_no_sense(ruled: Web, body: object) -> None:
     assert ruled.ask("POST", "/explain", body).status == 422
+
+
+def test_the_rules_are_listed_in_the_order_in_which_they_are_asked(ruled: Web) -> None:
+    text = """
+superusers = ["root"]
+
+[[rule]]
+name = "one's own"
+allow = ["publish", "subscribe"]
+topics = ["devices/%u/#"]
+authenticated = true
+qos = [0, 1]
+
+[[rule]]
+deny = "all"
+topics = ["secret/#"]
+groups = ["guests"]
+addresses = ["10.0.0.0/8"]
+"""
+    mosquitto = "pattern read %c/in\nuser ann\ntopic write a/#\ntopic deny a/b\n"
+    authorizer = ruled.broker.authorizer
+    assert isinstance(authorizer, AccessControl)
+    authorizer.replace(
+        [
+            FileSource("acl.toml", parse_rules(text, "acl.toml")),
+            FileSource("old", parse_mosquitto(mosquitto, "acl_file")),
+            ClaimsSource("claim 'acl'", "acl"),
+        ],
+        [FileSource("new", parse_rules(RULES, "new.toml"))],
+    )
+    first = ruled.get("/access/rules?limit=4")
+    rest = ruled.get(f"/access/rules?after={first['next']}")
+    rules = first["items"] + rest["items"]
+    assert [rule["number"] for rule in rules] == list(range(1, 9))
+    assert first["total"] == 8
+    own, secret = rules[1], rules[2]
+    assert (rules[0]["who"], rules[0]["topics"]) == ({"users": ["root"]}, None)
+    assert (own["title"], own["line"]) == ('rule 1 "one\'s own" of acl.toml', 4)
+    assert own["who"] == {"authenticated": True}
+    assert own["actions"] == ["publish", "receive", "subscribe"]
+    assert (own["topics"], own["qos"], own["allow"]) == (["devices/%u/#"], [0, 1], True)
+    assert (secret["line"], secret["allow"]) == (11, False)
+    assert secret["who"] == {"groups": ["guests"], "addresses": ["10.0.0.0/8"]}
+    denial, grant, pattern = rules[3:6]
+    assert (denial["line"], denial["allow"], denial["who"]) == (4, False, {"users": ["ann"]})
+    assert (grant["line"], grant["actions"]) == (3, ["publish"])
+    assert (pattern["topics"], pattern["who"]) == (["%c/in"], {})
+    assert (rules[6]["source"], rules[6]["allow"]) == ("claim 'acl'", None)
+    assert [rule["shadow"] for rule in rules] == [False] * 7 + [True]
+
+
+def test_a_line_that_only_looks_like_a_rule_makes_no_wrong_numbers(ruled: Web) -> None:
+    text = '[[rule]]\nname = """\n[[rule]]\n"""\nallow = "all"\ntopics = ["a"]\n'
+    authorizer = ruled.broker.authorizer
+    assert isinstance(authorizer, AccessControl)
+    authorizer.replace([FileSource("acl.toml", parse_rules(text, "acl.toml"))])
+    (rule,) = ruled.get("/access/rules")["items"]
+    assert rule["line"] is None
 
 
 def test_what_the_shadow_would_have_denied(ruled: Web) -> None:
@@ -121,3 +180,4 @@ def test_prometheus_counts_shadows_and_bans(ruled: Web) -> None:
 def test_a_broker_without_admission_has_no_bans(web: Web) -> None:
     assert web.ask("GET", "/bans").status == 404
     assert web.ask("GET", "/access/shadow").status == 404
+    assert web.ask("GET", "/access/rules").status == 404

@@ -1,7 +1,7 @@
-// Who may do what: "why?", bans, and what the rules in shadow would have denied.
+// Who may do what: "why?", bans, the rules, and what those in shadow would have denied.
 
 import { get, may, path, post, remove } from "../api.js";
-import { button, count, date, field, h, name, option, replace, tag } from "../dom.js";
+import { count, date, field, h, name, option, replace, rowButton, tag } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { pagedTable, plainTable } from "../table.js";
 
@@ -10,8 +10,8 @@ export const role = "viewer";
 
 export async function show(main, parts, signal) {
   const shadow = h("div");
-  replace(main, h("h1", {}, "Access"), why(), bans(signal),
-    h("section", { class: "card" }, h("h2", {}, "Rules in shadow"), shadow));
+  replace(main, h("h1", {}, "Access"), why(), bans(signal), rules(signal),
+    h("section", { class: "card" }, h("h2", {}, "What rules in shadow would have denied"), shadow));
   await showShadow(shadow, signal);
 }
 
@@ -60,12 +60,12 @@ function bans(signal) {
     empty: "Nobody is banned.",
     signal,
     columns: [
-      { label: "What", cell: (b) => b.kind },
+      { label: "What", cell: (b) => KINDS[b.kind] },
       { label: "Who", cell: (b) => name(b.value) },
       { label: "Until", cell: (b) => (b.until === null ? "for ever" : date(b.until)) },
       { label: "Reason", cell: (b) => name(b.reason) },
       { label: "By", cell: (b) => name(b.by) },
-      { label: "", cell: (b) => (may("operator") ? button("End", () => end(b), "small") : null) },
+      may("operator") && { actions: true, cell: (b) => rowButton("End", `the ban of ${b.value}`, () => end(b)) },
     ],
   });
   async function end(ban) {
@@ -75,6 +75,46 @@ function bans(signal) {
   table.load();
   return h("section", { class: "card", id: "bans" }, h("h2", {}, "Bans"), table.element, may("operator") ? banForm(table) : null);
 }
+
+function rules(signal) {
+  const table = pagedTable({
+    where: "access/rules",
+    caption: "Rules",
+    empty: "No rule is in force: everything is allowed.",
+    signal,
+    columns: [
+      { label: "No.", number: true, cell: (r) => r.number },
+      { label: "Decision", cell: (r) => [verdict(r), r.shadow ? [" ", tag("in shadow", "warning")] : null] },
+      { label: "Action", cell: (r) => r.actions.join(", ") },
+      { label: "Topics", cell: (r) => (r.topics ? lines(r.topics) : r.allow === null ? "" : "every topic") },
+      { label: "Who", wide: true, cell: (r) => lines(conditions(r), "everybody") },
+      { label: "Rule", wide: true, cell: (r) => [r.title, r.line ? h("small", {}, ` line ${r.line}`) : null] },
+    ],
+  });
+  table.load();
+  return h("section", { class: "card", id: "rules" }, h("h2", {}, "Rules"),
+    h("p", { class: "faint" }, "In this order; the first that fits decides, and without one the answer is no. They stand in the files that the configuration names, which a reload reads again."),
+    table.element);
+}
+
+function verdict({ allow }) {
+  return allow === null ? tag("looked up") : tag(allow ? "allow" : "deny", allow ? "good" : "bad");
+}
+
+function conditions({ who, qos, retain }) {
+  const said = Object.entries(who).map(([key, value]) => `${key}: ${Array.isArray(value) ? value.join(", ") : JSON.stringify(value)}`);
+  if (qos) said.push(`QoS: ${qos.join(", ")}`);
+  if (retain !== null) said.push(retain ? "retained" : "not retained");
+  return said;
+}
+
+/** One under the other; a rule may have many. */
+function lines(texts, none) {
+  const shown = texts.slice(0, LINES).map((each) => h("div", {}, name(each)));
+  return shown.length ? [shown, texts.length > LINES ? h("small", {}, `and ${count(texts.length - LINES)} more`) : null] : none;
+}
+
+const LINES = 5;
 
 /** What can be banned. */
 const KINDS = { client_id: "Client id", user: "User", address: "Address", network: "Network" };
@@ -95,14 +135,18 @@ function banForm(table) {
     field("Minutes", minutes), field("Reason", reason)), h("button", { class: "danger" }, "Ban"));
 }
 
+/** Reports that are shown, of those that came most often. */
+const REPORTS = 20;
+
 async function showShadow(element, signal) {
   try {
     const { total, reports } = await get("access/shadow", {}, signal);
-    replace(element, h("p", { class: "faint" }, `${count(total)} decisions would have been a no.`), plainTable([
-      { label: "Client id", cell: (r) => name(r.client_id) }, { label: "User", cell: (r) => name(r.user) },
+    replace(element, h("p", { class: "faint" }, total === 1 ? "1 decision would have been a no." : `${count(total)} decisions would have been a no.`), plainTable([
+      { label: "Client id", cell: (r) => name(r.client_id) }, { label: "User", wide: true, cell: (r) => name(r.user) },
       { label: "Action", cell: (r) => r.action }, { label: "Topic", cell: (r) => name(r.topic) },
-      { label: "By", cell: (r) => r.by }, { label: "Times", number: true, cell: (r) => count(r.count) },
-    ], reports, "None.", "Rules in shadow"));
+      { label: "Times", number: true, cell: (r) => count(r.count) }, { label: "By", cell: (r) => r.by },
+    ], reports.slice(0, REPORTS), "None.", "Rules in shadow"),
+    reports.length > REPORTS ? h("p", { class: "faint" }, `and ${count(reports.length - REPORTS)} more; mqttctl acl shadow has them all`) : null);
   } catch (error) {
     if (!signal.aborted) replace(element, h("p", { class: "faint" }, error.message));
   }

@@ -11,6 +11,7 @@ from mqttd.access.admission import Admission
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.bans import KINDS, Ban, BanError
 from mqttd.access.explain import Question, QuestionError, explain
+from mqttd.access.rule_list import list_rules
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.paging import page, page_of
 from mqttd.admin.http.problems import Problem, not_found
@@ -68,6 +69,30 @@ EXPLANATION = {
         "total_receivers": {"type": "integer"},
     },
 }
+RULE = {
+    "type": "object",
+    "required": ["number", "source", "shadow", "title", "allow", "actions", "topics", "who"],
+    "properties": {
+        "number": {"type": "integer", "description": "The first that fits decides."},
+        "source": {"type": "string"},
+        "shadow": {"type": "boolean", "description": "It only reports."},
+        "title": {"type": "string", "description": "What explanations call it."},
+        "allow": {
+            "type": ["boolean", "null"],
+            "description": "null: a source that looks up the rules of each client.",
+        },
+        "actions": {"type": "array", "items": {"enum": [PUBLISH, SUBSCRIBE, RECEIVE]}},
+        "topics": {
+            "type": ["array", "null"],
+            "items": {"type": "string"},
+            "description": "null: every topic.",
+        },
+        "who": {"type": "object", "description": "Conditions; without any, everybody."},
+        "qos": {"type": ["array", "null"], "items": {"type": "integer"}},
+        "retain": {"type": ["boolean", "null"]},
+        "line": {"type": ["integer", "null"], "description": "Where it begins in its file."},
+    },
+}
 SHADOW = {
     "type": "object",
     "required": ["total", "reports"],
@@ -122,10 +147,21 @@ async def explain_it(call: Call) -> dict[str, Any]:
         raise Problem(422, f"This cannot be asked: {error}.") from None
 
 
-def show_shadow(call: Call) -> dict[str, Any]:
+def _control(call: Call) -> AccessControl:
     authorizer = call.daemon.broker.authorizer
     if not isinstance(authorizer, AccessControl):
-        raise Problem(404, "The program's own authorizer decides; it has no shadow.")
+        raise Problem(404, "The program's own authorizer decides; its rules are not known here.")
+    return authorizer
+
+
+async def show_rules(call: Call) -> dict[str, Any]:
+    # A page is in the order of names, and these are in that of numbers.
+    rules = {f"{number:07}": rule for number, rule in enumerate(list_rules(_control(call)), 1)}
+    return await page(call, rules, lambda name: {"number": int(name), **asdict(rules[name])})
+
+
+def show_shadow(call: Call) -> dict[str, Any]:
+    authorizer = _control(call)
     names = ("client_id", "user", "action", "topic", "by")
     reports = [
         {**dict(zip(names, report, strict=True)), "count": count}
@@ -187,6 +223,17 @@ ROUTES = (
         answer=EXPLANATION,
         problems=(422,),
         changes=False,
+    ),
+    Route(
+        "GET",
+        "/access/rules",
+        Role.VIEWER,
+        show_rules,
+        "The rules in force and in shadow, in the order in which they are asked",
+        "access",
+        query=PAGING,
+        answer=page_of(RULE),
+        problems=(404,),
     ),
     Route(
         "GET",
