@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mqttd.admin.alarms import Alarms
+from mqttd.admin.history import History
 from mqttd.admin.machine import Machine
 from mqttd.admin.memory import Memory, memory_limit, read_memory
 from mqttd.admin.monitor import Monitor
@@ -50,6 +51,8 @@ class Admin:
         self.alarms = Alarms(system, wall_clock)
         #: ``snapshot()`` for whoever shows figures.
         self.stats = Stats(broker, system)
+        #: The last hour of them.
+        self.history = History(broker, self.stats)
         self.presence = Presence(broker, system, wall_clock)
         self.monitor = Monitor(
             broker, system, self.alarms, self.stats.census, memory, limit or memory_limit()
@@ -73,6 +76,7 @@ class Admin:
         self._running = True
         self.flights.start()
         self.stats.start()
+        self.history.start()
         self.monitor.start()
         self.machine.start()
         self.slow.start()
@@ -93,5 +97,6 @@ class Admin:
         self.slow.stop()
         self.machine.stop()
         self.monitor.stop()
+        self.history.stop()
         self.stats.stop()
         self._system.forget_all()

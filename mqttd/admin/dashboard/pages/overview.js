@@ -2,7 +2,9 @@
 
 import { get, stream } from "../api.js";
 import { chart } from "../chart.js";
-import { bytes, count, facts, h, link, name, replace, short, tag, time } from "../dom.js";
+import { bytes, count, counted, facts, h, link, name, option, replace, sentence, short, tag, time } from "../dom.js";
+import * as history from "../history.js";
+import { note } from "../notes.js";
 import { plainTable } from "../table.js";
 
 export const title = "Overview";
@@ -10,11 +12,11 @@ export const role = "viewer";
 
 const SECONDS = 2;
 const EVENTS = 12;
+/** Alarms that are shown; the page of the alarms has them all. */
+const BANNERS = 3;
 
-const sum = (numbers) => numbers.reduce((all, each) => all + each, 0);
-
-/** They outlive a look at another page; while that is shown, nothing is added. */
-let charts = null;
+/** Seconds that the charts may show. */
+const SPANS = { 300: "Last 5 minutes", 900: "Last 15 minutes", 3600: "Last hour" };
 
 export async function show(main, parts, signal) {
   const live = h("span", { class: "tag" }, "…");
@@ -22,9 +24,11 @@ export async function show(main, parts, signal) {
   const dropped = h("div");
   const process = h("div");
   const happened = h("ol", { class: "events" });
-  charts ??= makeCharts();
-  replace(main, h("h1", {}, "Overview ", live), h("div", { id: "alarming" }), figures,
-    h("div", { class: "charts" }, charts.all.map((each) => each.element)),
+  const charts = makeCharts();
+  const span = h("select", { name: "span", "aria-label": "Time shown", onchange: draw },
+    Object.entries(SPANS).map(([seconds, label]) => option(seconds, label, seconds === "3600")));
+  replace(main, h("div", { class: "head" }, h("h1", {}, "Overview ", live), span), h("div", { id: "alarming" }), figures,
+    h("div", { class: "charts" }, charts.map((each) => each.element)),
     h("div", { class: "columns" },
       h("section", { class: "card" }, h("h2", {}, "Dropped messages"), dropped),
       h("section", { class: "card" }, h("h2", {}, "Comes and goes"), happened),
@@ -33,8 +37,25 @@ export async function show(main, parts, signal) {
   function stats(now) {
     replace(figures, summary(now));
     replace(dropped, drops(now, before));
-    if (before) charts.add(now, before);
+    if (before) {
+      history.add(now, before);
+      draw();
+    }
     before = now;
+  }
+  function draw() {
+    const { points } = history;
+    if (!points.length) return;
+    const first = points[0].at;
+    for (const each of charts) each.draw(points, Math.max(first, points.at(-1).at - Number(span.value)));
+  }
+  async function remember() {
+    try {
+      await history.load(signal);
+      draw();
+    } catch (error) {
+      if (!signal.aborted) note(error.message, "bad");
+    }
   }
   function event(words, kind) {
     return (what) => {
@@ -56,40 +77,19 @@ export async function show(main, parts, signal) {
     replace(live, state);
     // A gap in time would look like a burst.
     before = null;
+    if (state === "live") remember();
   });
 }
 
 function makeCharts() {
-  const connections = chart("Connections", ["Clients", "Sessions", "Slow clients"], count);
-  const messages = chart("Messages per second", ["In", "Out"], short);
-  const traffic = chart("Bytes per second", ["In", "Out"], bytes);
-  const drops = chart("Drops per second", ["Dropped", "No subscriber"], short);
-  const queues = chart("Messages that wait", ["Queued", "In flight"], count);
-  const latency = chart("Latency, 99 of 100 within", ["Event loop", "Answers"], milliseconds);
-  function add(now, before) {
-    const elapsed = Math.max(now.uptime - before.uptime, 0.001);
-    const rate = (pick) => Math.max(0, (pick(now.counters) - pick(before.counters)) / elapsed);
-    const { gauges } = now;
-    connections.add([gauges.clients.count, gauges.sessions.count, gauges.blocked_connections]);
-    messages.add([rate((c) => sum(c.messages_received)), rate((c) => sum(c.messages_sent))]);
-    traffic.add([rate((c) => c.bytes_received), rate((c) => c.bytes_sent)]);
-    drops.add([rate((c) => sum(Object.values(c.dropped))), rate((c) => c.messages_unrouted)]);
-    queues.add([gauges.queued_messages, gauges.inflight]);
-    latency.add([within(now, before, "event_loop"), within(now, before, "processing")]);
-  }
-  return { all: [connections, messages, traffic, drops, queues, latency], add };
-}
-
-/** Milliseconds within which 99 of 100 were since `before`; null where nothing was measured. */
-function within(now, before, what) {
-  const latest = now.latency[what];
-  const earlier = before.latency[what];
-  if (!latest || !earlier) return null;
-  const counts = latest.counts.map((number, index) => number - earlier.counts[index]);
-  const wanted = 0.99 * sum(counts);
-  let seen = 0;
-  const index = counts.findIndex((number) => (seen += number) >= wanted);
-  return wanted ? 1000 * (latest.bounds[index] ?? latest.bounds.at(-1)) : 0;
+  return [
+    chart("Connections", count, (p) => ({ Clients: p.clients, Sessions: p.sessions, Blocked: p.blocked })),
+    chart("Messages per second", short, (p) => ({ In: p.messages_in, Out: p.messages_out })),
+    chart("Bytes per second", bytes, (p) => ({ In: p.bytes_in, Out: p.bytes_out }), 1024),
+    chart("Drops per second", short, (p) => ({ "no subscriber": p.unrouted, ...p.dropped })),
+    chart("Messages that wait", count, (p) => ({ Queued: p.queued, "In flight": p.inflight })),
+    chart("Latency, 99 of 100 within", milliseconds, (p) => ({ "Event loop": 1000 * p.event_loop, Answers: 1000 * p.processing })),
+  ];
 }
 
 const milliseconds = (value) => (value === null ? "not measured" : `${Number(value.toPrecision(3))} ms`);
@@ -101,8 +101,8 @@ function summary({ uptime, gauges, counters }) {
     ["Sessions", level(gauges.sessions)],
     ["Subscriptions", level(gauges.subscriptions)],
     ["Retained", level(gauges.retained)],
-    ["Messages in", count(sum(counters.messages_received))],
-    ["Messages out", count(sum(counters.messages_sent))],
+    ["Messages in", count(history.sum(counters.messages_received))],
+    ["Messages out", count(history.sum(counters.messages_sent))],
     ["Queued", [count(gauges.queued_messages), h("small", {}, ` ${bytes(gauges.queued_bytes)}`)]],
     ["Up for", time(uptime)],
   ].map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value))));
@@ -113,7 +113,7 @@ function drops(now, before) {
   const lately = (reason) => (before ? now.counters.dropped[reason] - (before.counters.dropped[reason] ?? 0) : 0);
   return plainTable([
     { label: "Reason", cell: ([reason]) => reason },
-    { label: "Since the start", number: true, cell: ([, number]) => count(number) },
+    { label: "Total", number: true, cell: ([, number]) => count(number) },
     { label: `Last ${SECONDS} s`, number: true, cell: ([reason]) => count(lately(reason)) },
   ], rows, "Nothing was dropped.", "Dropped messages by reason");
 }
@@ -128,7 +128,7 @@ async function watchProcess(element, signal) {
       before = { at, used: now.processor_seconds };
       replace(element, facts([
         ["Processor", busy === null ? "…" : `${(100 * busy).toFixed(0)} %`],
-        ["Memory", `${bytes(now.memory)}, most ${bytes(now.memory_maximum)}`],
+        ["Memory", [bytes(now.memory), h("small", {}, ` most ${bytes(now.memory_maximum)}`)]],
         ["Open files", `${count(now.open_files)} of ${count(now.open_files_allowed)}`],
         ["Longest stall", `${(1000 * now.longest_stall).toFixed(0)} ms`],
         ["Load of the machine", now.load.map((each) => each.toFixed(2)).join("  ")],
@@ -144,7 +144,9 @@ async function watchAlarms(signal) {
   try {
     const { items } = await get("alarms", {}, signal);
     const place = document.getElementById("alarming");
-    if (place) replace(place, items.map((alarm) => h("p", { class: `banner ${alarm.severity}` }, link("/alarms", alarm.title), " ", alarm.summary ?? "")));
+    if (place) replace(place, [items.slice(0, BANNERS).map((alarm) =>
+      h("p", { class: `banner ${alarm.severity}` }, link("/alarms", sentence(alarm.title)), ": ", alarm.summary ?? "")),
+    items.length > BANNERS ? h("p", {}, link("/alarms", `${counted(items.length - BANNERS, "more alarm")}`)) : null]);
   } catch {
     // The page of the alarms says why.
   }

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import asdict
 
+from mqttd.admin.history import INTERVAL
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.table import Role, Route
 from mqttd.admin.memory import read_memory
@@ -44,6 +45,17 @@ def _shown(histogram: Histogram) -> dict[str, Any]:
     return {"bounds": list(histogram.bounds), "counts": list(histogram.counts)}
 
 
+def history(call: Call) -> dict[str, Any]:
+    kept = call.daemon.admin.history
+    count = len(kept.times)
+    return {
+        "interval": INTERVAL,
+        "uptime": list(kept.times),
+        "figures": {name: ring.last(count) for name, ring in kept.figures.items()},
+        "dropped": {reason: ring.last(count) for reason, ring in kept.dropped.items()},
+    }
+
+
 def process(call: Call) -> dict[str, Any]:
     memory = read_memory()
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -69,6 +81,10 @@ def _open_files() -> int | None:
 
 
 _OBJECT = {"type": "object"}
+_SERIES = {
+    "type": "object",
+    "additionalProperties": {"type": "array", "items": {"type": ["number", "null"]}},
+}
 
 ROUTES = (
     Route(
@@ -95,6 +111,35 @@ ROUTES = (
                     "type": "object",
                     "description": "Averages over 1, 5 and 15 minutes.",
                 },
+            },
+        },
+    ),
+    Route(
+        "GET",
+        "/stats/history",
+        Role.VIEWER,
+        history,
+        "The figures of the last hour, the oldest first",
+        "stats",
+        answer={
+            "type": "object",
+            "required": ["interval", "uptime", "figures", "dropped"],
+            "properties": {
+                "interval": {"type": "number", "description": "Seconds between samples."},
+                "uptime": {
+                    "type": "array",
+                    "items": {"type": "number"},
+                    "description": "When each sample was taken: seconds since the start.",
+                },
+                "figures": {
+                    **_SERIES,
+                    "description": "What there was (clients, sessions, blocked, queued, "
+                    "inflight); what there was a second, on average since the sample before "
+                    "(messages_in, messages_out, bytes_in, bytes_out, unrouted); seconds "
+                    "within which 99 of 100 were (event_loop, processing), null where "
+                    "nothing was measured.",
+                },
+                "dropped": {**_SERIES, "description": "By reason, a second."},
             },
         },
     ),
