@@ -8,7 +8,7 @@ from mqttd.ctl.context import Context
 from mqttd.ctl.errors import Failed
 from mqttd.ctl.parser import Subparsers, command, group
 
-COLUMNS = ("name", "endpoint", "address", "open", "connections", "tls", "websocket")
+COLUMNS = ("name", "endpoint", "address", "open", "paused", "connections", "tls", "websocket")
 
 #: Action -> what it does, and what is said when it is done.
 ACTIONS = {

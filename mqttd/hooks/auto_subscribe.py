@@ -57,7 +57,7 @@ class AutoSubscribeSettings:
 
 
 class AutoSubscribe:
-    """The plugin."""
+    """Subscribes each client to filters that it did not ask for."""
 
     Settings = AutoSubscribeSettings
 

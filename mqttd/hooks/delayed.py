@@ -41,7 +41,7 @@ class DelayedSettings:
 
 
 class DelayedPublish:
-    """The plugin."""
+    """Publishes what comes on $delayed/<seconds>/<topic> later."""
 
     Settings = DelayedSettings
 

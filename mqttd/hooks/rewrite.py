@@ -83,7 +83,7 @@ def _fill(topic: str, found: re.Match[str]) -> str:
 
 
 class TopicRewrite:
-    """The plugin."""
+    """Writes topics and filters anew, by rules."""
 
     Settings = RewriteSettings
 

@@ -79,7 +79,7 @@ class WebHookSettings:
 
 
 class WebHook:
-    """The plugin."""
+    """Posts events to an HTTP server, in batches of JSON."""
 
     Settings = WebHookSettings
 

@@ -53,7 +53,7 @@ class Gate(Factory):
         self.port: Any = None
         self._bucket: TokenBucket | None = None
         self._call: IDelayedCall | None = None
-        self._held = False
+        self.held = False
         self._accept: Callable[[], Any] = lambda: None
         #: Reason -> how many were refused, and when the log said so.
         self._refused: dict[str, int] = {}
@@ -146,13 +146,13 @@ class Gate(Factory):
 
     def hold(self) -> None:
         """Accept nothing until ``release``; clients wait in the kernel's backlog."""
-        self._held = True
+        self.held = True
         if self.port is not None:
             self.port.stopReading()
 
     def release(self) -> None:
         """Accept again."""
-        self._held = False
+        self.held = False
         self._start_reading()
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class Gate(Factory):
         self.port = port
         self.inner, port.factory = port.factory, self
         self._accept, port.doRead = port.doRead, self._accept_some
-        if self._held:
+        if self.held:
             port.stopReading()
 
     def _accept_some(self) -> Any:
@@ -206,5 +206,5 @@ class Gate(Factory):
         self._start_reading()
 
     def _start_reading(self) -> None:
-        if self.port is not None and not self._held and self._call is None:
+        if self.port is not None and not self.held and self._call is None:
             self.port.startReading()

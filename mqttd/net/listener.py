@@ -116,6 +116,11 @@ class Listener:
         """Open connections, those without CONNECT included."""
         return self._gate.connections
 
+    @property
+    def paused(self) -> bool:
+        """Whether it accepts no connection for now."""
+        return self._gate.held
+
     def pause(self) -> None:
         """Accept no connection for now: clients wait in the kernel's backlog."""
         self._gate.hold()

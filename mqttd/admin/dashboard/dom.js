@@ -47,6 +47,11 @@ export function button(text, onclick, kind = "") {
   return h("button", { type: "button", class: kind, onclick }, text);
 }
 
+/** A small button in a row of a table; who cannot see the row hears what it is about. */
+export function rowButton(text, about, onclick) {
+  return h("button", { type: "button", class: "small", "aria-label": `${text} ${about}`, onclick }, text);
+}
+
 export function link(path, ...children) {
   return h("a", { href: `#${path}` }, ...children);
 }
@@ -68,7 +73,18 @@ export function count(number) {
   return number == null ? "–" : WHOLE.format(number);
 }
 
+/** "1 filter", "2 filters". */
+export function counted(number, word) {
+  return `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+}
+
+/** A sentence of the server begins as one. */
+export function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 export function short(number) {
+  if (number == null) return "–";
   return number < 10 && number % 1 ? number.toFixed(1) : SHORT.format(number);
 }
 

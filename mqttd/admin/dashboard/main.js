@@ -47,8 +47,12 @@ async function route() {
   const [first = "overview", ...rest] = parts();
   const page = Object.hasOwn(PAGES, first) ? PAGES[first] : null;
   for (const item of nav.querySelectorAll("a")) {
-    if (item.dataset.page === first) item.setAttribute("aria-current", "page");
-    else item.removeAttribute("aria-current");
+    if (item.dataset.page !== first) item.removeAttribute("aria-current");
+    else {
+      item.setAttribute("aria-current", "page");
+      // On a phone the pages stand in a row that scrolls.
+      item.scrollIntoView({ block: "nearest", inline: "center" });
+    }
   }
   document.title = `${page?.title ?? "Nothing here"} · mqttd`;
   replace(main);
@@ -62,7 +66,8 @@ async function route() {
   try {
     await page.show(main, rest, signal);
   } catch (error) {
-    if (!signal.aborted) replace(main, h("h1", {}, page.title), h("p", { class: "bad" }, error.message));
+    if (!signal.aborted) replace(main, rest.length ? h("p", {}, link(`/${first}`, page.title)) : null,
+      h("h1", {}, page.title), h("p", { class: "bad" }, error.message));
   }
 }
 
@@ -120,7 +125,7 @@ function door(reason = "") {
     h("h1", {}, "mqttd"), problem,
     field("Token", token), h("p", { class: "faint or" }, "or"),
     field("Name", user), field("Password", password), enter,
-    h("p", { class: "faint" }, "A token: ", h("code", {}, "mqttctl tokens create NAME --role viewer")));
+    h("p", { class: "faint" }, "The broker's machine makes a token: ", h("code", {}, "mqttctl tokens create NAME --role viewer")));
   replace(main, form);
   token.focus();
 }

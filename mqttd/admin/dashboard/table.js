@@ -7,11 +7,13 @@ import { button, count, h, replace } from "./dom.js";
 const LIMIT = 50;
 
 /**
- * A table of what `where` lists. `columns` are {label, cell(item), number}; `filters` is
- * a function that returns the query; `empty` is said where there is nothing.
+ * A table of what `where` lists. `columns` are {label, cell(item)}, with `number` on the
+ * right, `wide` not on a phone, `actions` for buttons, or null; `filters` is a function that
+ * returns the query; `empty` is said where there is nothing.
  * Returns {element, load(), reset()}.
  */
-export function pagedTable({ where, columns, filters = () => ({}), empty, signal, caption }) {
+export function pagedTable({ where, columns: given, filters = () => ({}), empty, signal, caption }) {
+  const columns = given.filter(Boolean);
   const body = h("tbody");
   const status = h("span", { class: "faint", "aria-live": "polite" });
   const back = button("Previous", () => { starts.pop(); load(); });
@@ -48,6 +50,7 @@ export function pagedTable({ where, columns, filters = () => ({}), empty, signal
     replace(body, rows.length ? rows : row(empty, "faint"));
     back.disabled = starts.length === 1;
     forward.disabled = next === null;
+    back.hidden = forward.hidden = back.disabled && forward.disabled;
     const first = (starts.length - 1) * LIMIT;
     const total = page.total ?? page.items.length;
     replace(status, total ? `${count(first + 1)} to ${count(first + rows.length)} of ${count(total)}` : "");
@@ -66,7 +69,8 @@ export function pagedTable({ where, columns, filters = () => ({}), empty, signal
 }
 
 /** A table of `items` that are all here. */
-export function plainTable(columns, items, empty, caption) {
+export function plainTable(given, items, empty, caption) {
+  const columns = given.filter(Boolean);
   const rows = items.map((item) => h("tr", {}, columns.map((column) => cell(column, item))));
   const none = h("tr", {}, h("td", { colspan: columns.length, class: "faint" }, empty));
   return h("div", { class: "scroll" }, h("table", {}, h("caption", {}, caption), heads(columns),
@@ -75,11 +79,15 @@ export function plainTable(columns, items, empty, caption) {
 
 function heads(columns) {
   return h("thead", {}, h("tr", {}, columns.map((column) =>
-    h("th", { scope: "col", class: column.number ? "number" : "" }, column.label))));
+    h("th", { scope: "col", class: kind(column) }, column.actions ? h("span", { class: "unseen" }, "Actions") : column.label))));
 }
 
 function cell(column, item) {
-  return h("td", { class: column.number ? "number" : "" }, column.cell(item));
+  return h("td", { class: kind(column) }, column.cell(item));
+}
+
+function kind(column) {
+  return ["number", "wide", "actions"].filter((each) => column[each]).join(" ");
 }
 
 /** Call `action` when somebody has stopped typing. */

@@ -1,7 +1,7 @@
 // Alarms: what is wrong now, and what was.
 
 import { get, may, path, remove, stream } from "../api.js";
-import { button, date, h, replace, tag } from "../dom.js";
+import { date, h, replace, rowButton, sentence, tag } from "../dom.js";
 import { attempt } from "../notes.js";
 import { plainTable } from "../table.js";
 
@@ -30,12 +30,11 @@ export async function show(main, parts, signal) {
 
 function table(items, empty, clear) {
   return plainTable([
-    { label: "", cell: (a) => tag(a.severity, a.severity) },
-    { label: "Alarm", cell: (a) => a.title },
-    { label: "", cell: (a) => a.summary ?? "" },
+    { label: "Severity", cell: (a) => tag(a.severity, a.severity) },
+    { label: "Alarm", cell: (a) => [sentence(a.title), h("br"), h("small", {}, a.summary ?? "")] },
     { label: "Since", cell: (a) => date(a.since) },
     clear
-      ? { label: "", cell: (a) => (may("operator") ? button("Clear", () => clear(a), "small") : null) }
+      ? may("operator") && { actions: true, cell: (a) => rowButton("Clear", a.title, () => clear(a)) }
       : { label: "Until", cell: (a) => date(a.cleared_at) },
   ], items, empty, "Alarms");
 }

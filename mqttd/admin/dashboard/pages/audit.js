@@ -15,8 +15,8 @@ export async function show(main, parts, signal) {
     plainTable([
       { label: "When", cell: (c) => date(c.time) },
       { label: "Who", cell: (c) => name(c.user) },
-      { label: "From", cell: (c) => name(c.address) },
+      { label: "From", wide: true, cell: (c) => name(c.address) },
       { label: "What", cell: (c) => [h("code", {}, c.method), " ", name(c.path)] },
-      { label: "", cell: (c) => tag(c.status, c.status < 400 ? "good" : "bad") },
-    ], items, "Nothing was changed since the start.", "Changes"));
+      { label: "Outcome", cell: (c) => tag(c.status, c.status < 400 ? "good" : "bad") },
+    ], items, "Nothing has been changed since the start.", "Changes"));
 }

@@ -1,7 +1,7 @@
 // The clients that are connected: search, one in detail, its limits, and its end.
 
 import { get, may, patch, path, post, remove } from "../api.js";
-import { button, count, facts, field, h, link, name, replace, tag, time } from "../dom.js";
+import { button, count, facts, field, h, link, name, replace, rowButton, tag, time } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { livePackets, packets } from "../packets.js";
 import { pagedTable, plainTable, settled } from "../table.js";
@@ -27,16 +27,15 @@ async function list(main, signal) {
     filters: () => Object.fromEntries(Object.entries(inputs).map(([key, input]) => [key, input.value])),
     columns: [
       { label: "Client id", cell: (c) => link(`/clients/${encodeURIComponent(c.client_id)}`, name(c.client_id)) },
-      { label: "User", cell: (c) => name(c.user) },
-      { label: "Address", cell: (c) => place(c) },
-      { label: "Listener", cell: (c) => name(c.listener) },
-      { label: "MQTT", cell: (c) => VERSIONS[c.version] },
-      { label: "Here for", number: true, cell: (c) => time(c.connected_for) },
-      { label: "Subscriptions", number: true, cell: (c) => count(c.subscriptions) },
-      { label: "Queued", number: true, cell: (c) => count(c.queued) },
-      { label: "Dropped", number: true, cell: (c) => count(c.dropped) },
-      { label: "", cell: (c) => (c.writable ? null : tag("slow", "bad")) },
-      { label: "", cell: (c) => (may("operator") ? button("Kick", () => kick(c.client_id, table.load), "small") : null) },
+      { label: "User", wide: true, cell: (c) => name(c.user) },
+      { label: "Address", wide: true, cell: (c) => place(c) },
+      { label: "Listener", wide: true, cell: (c) => name(c.listener) },
+      { label: "MQTT", wide: true, cell: (c) => VERSIONS[c.version] },
+      { label: "Here for", wide: true, number: true, cell: (c) => time(c.connected_for) },
+      { label: "Filters", wide: true, number: true, cell: (c) => count(c.subscriptions) },
+      { label: "Queued", number: true, cell: (c) => [c.writable ? null : [tag("slow", "bad"), " "], count(c.queued)] },
+      { label: "Dropped", wide: true, number: true, cell: (c) => count(c.dropped) },
+      may("operator") && { actions: true, cell: (c) => rowButton("Kick", c.client_id, () => kick(c.client_id, table.load)) },
     ],
   });
   const search = settled(table.reset);
@@ -96,7 +95,7 @@ function connection(client) {
 
 function messages(client) {
   return facts([
-    ["Takes what it is sent", client.writable ? tag("yes", "good") : tag("no", "bad")],
+    ["Keeps up", client.writable ? tag("yes", "good") : tag("no", "bad")],
     ["In flight", count(client.inflight)], ["Queued", count(client.queued)], ["Dropped", count(client.dropped)],
     ["Session ends", client.session_expiry === 0 ? "with the connection" : client.session_expiry === null ? "never" : `${time(client.session_expiry)} after it`],
   ]);
@@ -127,8 +126,8 @@ export function subscriptionTable(clientId, items, again) {
   return plainTable([
     { label: "Filter", cell: (s) => name(s.topic_filter) },
     { label: "QoS", number: true, cell: (s) => s.qos },
-    { label: "Options", cell: (s) => options(s) },
-    { label: "", cell: (s) => (may("operator") ? button("End", () => end(s.topic_filter), "small") : null) },
+    { label: "Options", wide: true, cell: (s) => options(s) },
+    may("operator") && { actions: true, cell: (s) => rowButton("End", s.topic_filter, () => end(s.topic_filter)) },
   ], items, "None.", "Subscriptions");
 }
 

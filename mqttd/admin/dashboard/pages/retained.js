@@ -1,7 +1,7 @@
 // Retained messages: a list by filter, one with its payload, and deleting.
 
 import { get, may, path, remove } from "../api.js";
-import { button, bytes, facts, field, h, link, name, replace, time } from "../dom.js";
+import { button, bytes, facts, field, h, link, name, replace, rowButton, time } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { payload } from "../payload.js";
 import { pagedTable, settled } from "../table.js";
@@ -24,10 +24,10 @@ async function list(main, signal) {
     columns: [
       { label: "Topic", cell: (m) => (may("operator") ? link(`/retained/${encodeURIComponent(m.topic)}`, name(m.topic)) : name(m.topic)) },
       { label: "Size", number: true, cell: (m) => bytes(m.size) },
-      { label: "QoS", number: true, cell: (m) => m.qos },
-      { label: "By", cell: (m) => (m.publisher === null ? h("span", { class: "faint" }, "the broker") : name(m.publisher)) },
-      { label: "Expires in", number: true, cell: (m) => (m.expires_in === null ? "never" : time(m.expires_in)) },
-      { label: "", cell: (m) => (may("operator") ? button("Delete", () => erase(m.topic, table.load), "small") : null) },
+      { label: "QoS", wide: true, number: true, cell: (m) => m.qos },
+      { label: "By", wide: true, cell: (m) => (m.publisher === null ? h("span", { class: "faint" }, "the broker") : name(m.publisher)) },
+      { label: "Expires in", wide: true, number: true, cell: (m) => (m.expires_in === null ? "never" : time(m.expires_in)) },
+      may("operator") && { actions: true, cell: (m) => rowButton("Delete", m.topic, () => erase(m.topic, table.load)) },
     ],
   });
   async function eraseAll() {

@@ -1,7 +1,7 @@
 // Sessions: those of connected clients, and those that wait for theirs.
 
 import { get, may, path, remove } from "../api.js";
-import { button, bytes, count, facts, field, h, link, name, option, replace, tag, time } from "../dom.js";
+import { button, bytes, count, facts, field, h, link, name, option, replace, rowButton, tag, time } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { pagedTable, settled } from "../table.js";
 import { subscriptionTable } from "./clients.js";
@@ -24,15 +24,15 @@ async function list(main, signal) {
     filters: () => ({ prefix: prefix.value, online: online.value }),
     columns: [
       { label: "Client id", cell: (s) => link(`/sessions/${encodeURIComponent(s.client_id)}`, name(s.client_id)) },
-      { label: "User", cell: (s) => name(s.user) },
+      { label: "User", wide: true, cell: (s) => name(s.user) },
       { label: "Client", cell: (s) => (s.online ? tag("connected", "good") : tag("away")) },
-      { label: "Age", number: true, cell: (s) => time(s.age) },
-      { label: "Subscriptions", number: true, cell: (s) => count(s.subscriptions) },
+      { label: "Age", wide: true, number: true, cell: (s) => time(s.age) },
+      { label: "Filters", wide: true, number: true, cell: (s) => count(s.subscriptions) },
       { label: "Queued", number: true, cell: (s) => count(s.queued) },
-      { label: "Bytes", number: true, cell: (s) => bytes(s.queued_bytes) },
-      { label: "In flight", number: true, cell: (s) => count(s.inflight) },
-      { label: "Dropped", number: true, cell: (s) => count(s.dropped) },
-      { label: "", cell: (s) => (may("operator") ? button("End", () => end(s.client_id, table.load), "small") : null) },
+      { label: "Bytes", wide: true, number: true, cell: (s) => bytes(s.queued_bytes) },
+      { label: "In flight", wide: true, number: true, cell: (s) => count(s.inflight) },
+      { label: "Dropped", wide: true, number: true, cell: (s) => count(s.dropped) },
+      may("operator") && { actions: true, cell: (s) => rowButton("End", `the session of ${s.client_id}`, () => end(s.client_id, table.load)) },
     ],
   });
   prefix.addEventListener("input", settled(table.reset));

@@ -17,12 +17,12 @@ export async function show(main, parts, signal) {
     const { items } = await get("slow-subscribers", {}, signal);
     replace(list, plainTable([
       { label: "Client id", cell: (s) => link(`/clients/${encodeURIComponent(s.client_id)}`, name(s.client_id)) },
-      { label: "Not acknowledged for", number: true, cell: (s) => time(s.unacknowledged_for) },
-      { label: "In flight", number: true, cell: (s) => count(s.inflight) },
+      { label: "Unacknowledged for", number: true, cell: (s) => time(s.unacknowledged_for) },
+      { label: "In flight", wide: true, number: true, cell: (s) => count(s.inflight) },
       { label: "Queued", number: true, cell: (s) => count(s.queued) },
-      { label: "Bytes", number: true, cell: (s) => bytes(s.queued_bytes) },
-      { label: "Dropped", number: true, cell: (s) => count(s.dropped) },
-      { label: "", cell: (s) => (s.blocked ? tag("takes nothing", "bad") : null) },
+      { label: "Bytes", wide: true, number: true, cell: (s) => bytes(s.queued_bytes) },
+      { label: "Dropped", wide: true, number: true, cell: (s) => count(s.dropped) },
+      { label: "Output", cell: (s) => (s.blocked ? tag("blocked", "bad") : tag("free")) },
     ], items, "All keep up.", "Slow clients"));
     await pause(1000 * SECONDS, signal);
   }

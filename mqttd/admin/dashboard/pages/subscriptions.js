@@ -20,7 +20,7 @@ export async function show(main, parts, signal) {
       { label: "Client id", cell: (s) => link(`/sessions/${encodeURIComponent(s.client_id)}`, name(s.client_id)) },
       { label: "Filter", cell: (s) => name(s.topic_filter) },
       { label: "QoS", number: true, cell: (s) => s.qos },
-      { label: "Options", cell: options },
+      { label: "Options", wide: true, cell: options },
     ],
   });
   const routes = pagedTable({

@@ -1,7 +1,7 @@
 // Tokens: who may use the API from elsewhere. A secret is shown once, when it is made.
 
 import { get, path, post, remove } from "../api.js";
-import { button, date, field, h, name, option, replace, tag } from "../dom.js";
+import { date, field, h, name, option, replace, rowButton, tag } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { plainTable } from "../table.js";
 
@@ -15,8 +15,8 @@ export async function show(main, parts, signal) {
     const { items } = await get("tokens", {}, signal);
     replace(list, plainTable([
       { label: "Name", cell: (t) => name(t.name) }, { label: "Role", cell: (t) => tag(t.role) },
-      { label: "Made", cell: (t) => date(t.created) },
-      { label: "", cell: (t) => button("Take away", () => take(t.name), "small") },
+      { label: "Made", wide: true, cell: (t) => date(t.created) },
+      { actions: true, cell: (t) => rowButton("Take away", t.name, () => take(t.name)) },
     ], items, "There is none.", "Tokens"));
   }
   async function take(token) {
@@ -37,5 +37,5 @@ function makeForm(made, load) {
       replace(made, h("section", { class: "card" }, h("p", {}, "It is shown this once:"), h("pre", { class: "payload", tabindex: 0 }, token)));
       await load();
     });
-  } }, h("h2", {}, "Make one"), h("div", { class: "row" }, field("Name", named), field("Role", role)), h("button", { class: "primary" }, "Make it"));
+  } }, h("h2", {}, "Make a token"), h("div", { class: "row" }, field("Name", named), field("Role", role)), h("button", { class: "primary" }, "Make it"));
 }

@@ -1,7 +1,7 @@
 // The tree of topics: a level is asked for when it is opened.
 
 import { get } from "../api.js";
-import { button, count, h, link, name, replace, tag } from "../dom.js";
+import { button, count, counted, h, link, name, replace, tag } from "../dom.js";
 
 export const title = "Topics";
 export const role = "viewer";
@@ -44,10 +44,14 @@ function branch(item, signal) {
   return h("li", {}, h("details", { ontoggle: open }, h("summary", {}, label), list));
 }
 
+function below({ filters, messages }) {
+  return [filters ? counted(filters, "filter") : null, messages ? `${count(messages)} retained` : null].filter(Boolean).join(", ");
+}
+
 function marks(item) {
   return [
     item.subscribed ? tag("subscribed", "good") : null,
     item.retained ? link(`/retained/${encodeURIComponent(item.topic)}`, tag("retained")) : null,
-    item.more ? h("small", {}, ` ${count(item.filters)} filters, ${count(item.messages)} retained`) : null,
+    item.more ? h("small", {}, " ", below(item)) : null,
   ];
 }

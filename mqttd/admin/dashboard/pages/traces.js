@@ -1,7 +1,7 @@
 // Traces: packets as they come, and traces that go to a file on the broker's machine.
 
 import { get, may, path, post, remove } from "../api.js";
-import { button, count, date, field, h, link, name, replace, tag } from "../dom.js";
+import { button, count, date, facts, field, h, link, name, replace, rowButton, tag } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { livePackets, packets } from "../packets.js";
 import { plainTable } from "../table.js";
@@ -48,13 +48,13 @@ function fileTable(items, load) {
   }
   return plainTable([
     { label: "Name", cell: (t) => (may("operator") && (t.file || !t.running) ? link(`/traces/${encodeURIComponent(t.name)}`, name(t.name)) : name(t.name)) },
-    { label: "", cell: (t) => (t.running ? tag("runs", "good") : tag("over")) },
+    { label: "State", cell: (t) => (t.running ? tag("runs", "good") : tag("over")) },
     { label: "Of", cell: (t) => [t.client_id, t.address, t.topic].filter(Boolean).map((each) => [name(each), " "]) },
-    { label: "Until", cell: (t) => date(t.ends_at) },
+    { label: "Until", wide: true, cell: (t) => date(t.ends_at) },
     { label: "Packets", number: true, cell: (t) => count(t.packets) },
-    { label: "Missed", number: true, cell: (t) => count(t.missed) },
-    { label: "", cell: (t) => (t.problem ? tag(t.problem, "bad") : null) },
-    { label: "", cell: (t) => (may("operator") ? [t.running ? [button("End", () => end(t), "small"), " "] : null, button("Delete", () => erase(t), "small")] : null) },
+    { label: "Missed", wide: true, number: true, cell: (t) => count(t.missed) },
+    { label: "Problem", wide: true, cell: (t) => (t.problem ? tag(t.problem, "bad") : null) },
+    may("operator") && { actions: true, cell: (t) => [t.running ? [rowButton("End", t.name, () => end(t)), " "] : null, rowButton("Delete", t.name, () => erase(t))] },
   ], items, "There is none.", "Traces");
 }
 
@@ -62,18 +62,21 @@ function fileTable(items, load) {
 function failureTable(items) {
   return plainTable([
     { label: "Client id", cell: (f) => (may("operator") ? link(`/traces/failure/${encodeURIComponent(f.client_id)}`, name(f.client_id)) : name(f.client_id)) },
-    { label: "Address", cell: (f) => name(f.address) },
-    { label: "When", cell: (f) => date(f.at) },
-    { label: "", cell: (f) => tag(f.cause, "bad") },
+    { label: "Address", wide: true, cell: (f) => name(f.address) },
+    { label: "When", wide: true, cell: (f) => date(f.at) },
+    { label: "Cause", cell: (f) => tag(f.cause, "bad") },
     { label: "What", cell: (f) => name(f.text) },
-    { label: "Times", number: true, cell: (f) => count(f.count) },
+    { label: "Times", wide: true, number: true, cell: (f) => count(f.count) },
   ], items, "No client has failed.", "Failures");
 }
 
 async function failure(main, clientId, signal) {
   const found = await get(path("flight", "failures", clientId), {}, signal);
   replace(main, h("p", {}, link("/traces", "Traces")), h("h1", {}, name(clientId)),
-    h("p", {}, tag(found.cause, "bad"), " ", name(found.text), " ", date(found.at)),
+    h("section", { class: "card" }, facts([
+      ["Cause", tag(found.cause, "bad")], ["What", name(found.text)], ["When", date(found.at)],
+      ["Times", count(found.count)], ["Address", name(found.address)],
+    ])),
     h("section", { class: "card" }, h("h2", {}, "Its last packets"), packets(found.records, false)));
 }
 
