@@ -746,6 +746,22 @@ class IRunningListener(Interface):
         """Accept again."""
 
 
+class IBridges(Interface):
+    """The bridges of the daemon, for those who look at them and steer them."""
+
+    def statuses() -> list[Any]:
+        """A ``mqttd.bridge.BridgeStatus`` of each, in the order of the configuration."""
+
+    def is_started(name: str) -> bool:
+        """Whether it runs, or is about to. Raises ``KeyError`` where there is none."""
+
+    def start_one(name: str) -> None:
+        """Start one that is not started; raises ``mqttd.bridge.BridgeError``."""
+
+    def stop_one(name: str) -> None:
+        """Stop one; what waits for it stays."""
+
+
 class IDaemon(Interface):
     """What the control API may ask of the service around the broker."""
 
@@ -757,6 +773,7 @@ class IDaemon(Interface):
     listeners: dict[str, Any] = Attribute("Endpoint -> ``IRunningListener``.")
 
     plugins: Any = Attribute("The ``Plugins``.")
+    bridges: IBridges = Attribute("Links to other brokers.")
 
     def close_listener(endpoint: str) -> None:
         """Close a listener that is open; its clients stay."""

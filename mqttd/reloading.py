@@ -47,6 +47,7 @@ CHANGEABLE = frozenset(
         "listeners",
         "trace",
         "flight",
+        "bridges",
     }
 )
 
@@ -71,6 +72,7 @@ def take_over(daemon: MQTTBroker, settings: BrokerSettings) -> Reloaded:
         return Reloaded(errors=known.errors)
     rules, rule_errors = _change_rules(daemon, settings)
     now = {name: value for name, value in different.items() if name in CHANGEABLE}
+    now.pop("bridges", None)
     if rule_errors:
         # The old rules stay in force, wherever they came from.
         now.pop("authorization", None)
@@ -93,10 +95,11 @@ def take_over(daemon: MQTTBroker, settings: BrokerSettings) -> Reloaded:
     _authenticate_by(daemon, known)
     changed, errors = daemon.listening.change(daemon.settings.listeners)
     errors += daemon.reload_http_tls()
+    linked, link_errors = _change_bridges(daemon, settings)
     return Reloaded(
-        (*now, *known.names, *changed, *rules),
+        (*now, *known.names, *changed, *linked, *rules),
         later,
-        (*known.errors, *rule_errors, *errors),
+        (*known.errors, *rule_errors, *errors, *link_errors),
     )
 
 
@@ -122,6 +125,18 @@ def _change_rules(
         return (), tuple(error.lines())
     daemon.broker.rules_changed()
     return ("access rules",), ()
+
+
+def _change_bridges(
+    daemon: MQTTBroker, settings: BrokerSettings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Last, since a bridge that begins does so by the other settings."""
+    changed, errors = daemon.bridges.change(settings.bridges)
+    # One that cannot be as it should is as it was.
+    daemon.settings = daemon.broker.settings = evolve(
+        daemon.settings, bridges=daemon.bridges.settings
+    )
+    return changed, errors
 
 
 def _authenticate_by(daemon: MQTTBroker, changed: Changed) -> None:

@@ -160,12 +160,12 @@ class MQTTBroker(Service):
         )
         #: What its listeners share: buckets, and the gathering of output.
         self.network = self.listening.network = Network(self.broker)
-        #: What the broker says about itself: $SYS, alarms, statistics.
-        self.admin = Admin(self.broker)
-        #: What takes part by hooks.
-        self.plugins = Plugins(self.broker, self.settings.plugins, self._plugin_objects)
         #: Links to other brokers.
         self.bridges = Bridges(self.reactor, self.broker, self.settings.bridges)
+        #: What the broker says about itself: $SYS, alarms, statistics.
+        self.admin = Admin(self.broker, bridges=self.bridges)
+        #: What takes part by hooks.
+        self.plugins = Plugins(self.broker, self.settings.plugins, self._plugin_objects)
         #: What operators talk to.
         self.control = HTTPControl(
             self.reactor,

@@ -45,6 +45,8 @@ class StartType(Enum):
     LAZY = "lazy"
     #: At once, and never again after the first failure.
     ONCE = "once"
+    #: When an operator says so, and then like automatic.
+    MANUAL = "manual"
 
 
 class Queue(Enum):
@@ -157,6 +159,8 @@ class BridgeSettings:
     notifications: str = one_of("both", "both", "local", "none")
     #: The topic of it; "" is $SYS/broker/connection/<client id>/state.
     state_topic: str = text()
+    #: Seconds that it may be away before an alarm says so; 0: none does.
+    alarm_after: float = seconds(300.0)
     #: What goes over it.
     topics: tuple[BridgeTopic, ...] = parts(BridgeTopic, "a list of tables")
 

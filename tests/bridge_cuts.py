@@ -25,6 +25,7 @@ from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 
 from mqttd import BrokerSettings, ListenerSettings, MQTTBroker
+from mqttd.bridge import State
 from mqttd.client import Client, ClientSettings, Received
 from mqttd.settings import SessionSettings
 from mqttd.settings_bridge import BridgeSettings, BridgeTopic, Direction
@@ -155,7 +156,7 @@ async def run(reactor: Any, cuts: int, folder: Path, theirs: int, rate: int, qui
     await near.listen("in")
     await far.listen("out")
     # What is published there before the bridge has first subscribed is not for it.
-    while not service.bridges.running["cuts"].remote.is_connected:
+    while service.bridges.statuses()[0].state is not State.CONNECTED:
         await deferLater(reactor, 0.05)
     await deferLater(reactor, 0.5)
     began = time.monotonic()

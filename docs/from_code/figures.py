@@ -20,7 +20,9 @@ from mqttd.access.authorizer import AccessControl
 from mqttd.access.bans import BanList
 from mqttd.admin import Admin
 from mqttd.admin.prometheus import Prometheus
+from mqttd.bridge import Bridges
 from mqttd.settings import BrokerSettings, HTTPSettings
+from mqttd.settings_bridge import BridgeSettings, StartType
 from mqttd.testing import ManualStore, VirtualBroker
 from mqttd.testing.virtual import VirtualClock
 
@@ -39,10 +41,13 @@ def _daemon() -> Iterator[Any]:
     broker.admission = Admission(
         settings.abuse, BanList(clock.seconds), clock.seconds, clock.seconds
     )
-    admin = Admin(broker, wall_clock=clock.seconds)
+    bridge = BridgeSettings("NAME", ("mqtt://NAME",), start=StartType.MANUAL)
+    bridges = Bridges(clock, broker, [bridge], clock.seconds)
+    bridges.start()
+    admin = Admin(broker, bridges=bridges, wall_clock=clock.seconds)
     admin.start()
     listener = SimpleNamespace(name="NAME", connections=0, address=None)
-    yield SimpleNamespace(broker=broker, admin=admin, listeners={"NAME": listener})
+    yield SimpleNamespace(broker=broker, admin=admin, listeners={"NAME": listener}, bridges=bridges)
     admin.stop()
     virtual.stop()
 
@@ -74,5 +79,9 @@ def sys_topics() -> Iterator[str]:
     with _daemon() as daemon:
         values = daemon.admin.sys_topics.values()
     yield from table(
-        ((literal(topic.replace("NODE", "<node>")),) for topic in sorted(values)), "Topic"
+        (
+            (literal(topic.replace("NODE", "<node>").replace("NAME", "<name>")),)
+            for topic in sorted(values)
+        ),
+        "Topic",
     )

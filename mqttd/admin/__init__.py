@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mqttd.admin.alarms import Alarms
+from mqttd.admin.bridging import BridgeAlarms
 from mqttd.admin.history import History
 from mqttd.admin.machine import Machine
 from mqttd.admin.memory import Memory, memory_limit, read_memory
@@ -26,6 +27,7 @@ from mqttd.admin.tracing import Flights, Traces
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
+    from mqttd.interfaces import IBridges
 
 __all__ = ["Admin"]
 
@@ -37,11 +39,13 @@ class Admin:
         self,
         broker: Broker,
         *,
+        bridges: IBridges | None = None,
         wall_clock: Callable[[], float] = time.time,
         memory: Callable[[], Memory] = read_memory,
         limit: int | None = None,
     ) -> None:
         """
+        :param bridges: its links to other brokers.
         :param wall_clock: Unix time in seconds, for what people read.
         :param memory: what the process uses.
         :param limit: what it may use, in bytes; by default what the system allows.
@@ -61,7 +65,8 @@ class Admin:
         #: Who does not keep up.
         self.slow = SlowSubscribers(broker)
         self.store_alarm = StoreAlarm(broker, self.alarms)
-        self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory)
+        self.bridge_alarms = BridgeAlarms(broker, self.alarms, bridges)
+        self.sys_topics = SysTopics(broker, self.stats, system, wall_clock, memory, bridges)
         #: Packets of those that somebody looks into.
         self.traces = Traces(broker, wall_clock)
         #: What was kept of those that failed.
@@ -81,6 +86,7 @@ class Admin:
         self.machine.start()
         self.slow.start()
         self.store_alarm.start()
+        self.bridge_alarms.start()
         self.presence.start()
         self.sys_topics.start()
 
@@ -93,6 +99,7 @@ class Admin:
         self.flights.stop()
         self.sys_topics.stop()
         self.presence.stop()
+        self.bridge_alarms.stop()
         self.store_alarm.stop()
         self.slow.stop()
         self.machine.stop()

@@ -7,10 +7,17 @@ publishes what these functions return; docs/sys-topics.rst explains it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from mqttd.admin.load import SPANS, LoadAverages
 from mqttd.admin.memory import Memory
+from mqttd.admin.publisher import level_of
 from mqttd.admin.stats import Level, Snapshot
 from mqttd.wire.codes import PacketType
+
+if TYPE_CHECKING:
+    from mqttd.bridge import BridgeStatus
 
 #: emqttd's names that are neither statistics, metrics nor ``sysmon``. The first
 #: stands above the node.
@@ -80,6 +87,21 @@ def reasons(snapshot: Snapshot) -> dict[str, int]:
         for table in ("dropped", "closed", "refused", "errors")
         for reason, n in getattr(counters, table).items()
     }
+
+
+def bridges(statuses: Iterable[BridgeStatus]) -> dict[str, str]:
+    """Our own names of each bridge; that of mosquitto the bridge itself keeps true."""
+    values: dict[str, str] = {}
+    for status in statuses:
+        place = f"bridges/{level_of(status.name)}"
+        values |= {
+            f"{place}/state": status.state.value,
+            f"{place}/messages/sent": str(status.sent),
+            f"{place}/messages/received": str(status.received),
+            f"{place}/messages/dropped": str(sum(status.dropped.values())),
+            f"{place}/messages/queued": str(status.queued),
+        }
+    return values
 
 
 def mosquitto(

@@ -23,6 +23,7 @@ from mqttd import __version__
 from mqttd.access.admission import Admission
 from mqttd.access.authorizer import AccessControl
 from mqttd.access.bans import KINDS
+from mqttd.bridge import BridgeStatus, State
 from mqttd.broker.metrics import Histogram
 from mqttd.wire.codes import PacketType
 
@@ -57,6 +58,16 @@ _COUNTERS = {
     "connections_refused": ("refused", "reason", "Connections refused."),
     "sessions_expired": ("sessions_expired", "", "Sessions that ended by their expiry."),
     "errors": ("errors", "where", "Exceptions contained."),
+}
+
+
+#: Counter or gauge -> its part of ``BridgeStatus``, and what it counts.
+_OF_A_BRIDGE = {
+    "bridge_connection_attempts": ("attempts", "Attempts of a bridge to connect."),
+    "bridge_messages_sent": ("sent", "Messages that a bridge took to the other side."),
+    "bridge_messages_received": ("received", "Messages that a bridge brought from there."),
+    "bridge_queued_messages": ("queued", "Messages that wait to go out over a bridge."),
+    "bridge_queued_bytes": ("queued_bytes", "Topics, payloads and properties of those."),
 }
 
 
@@ -99,6 +110,7 @@ class _Collector:
             "listener",
             {listener.name: listener.connections for listener in daemon.listeners.values()},
         )
+        yield from _bridges(daemon.bridges.statuses())
         yield from _access(daemon.broker)
         yield from _store(daemon.broker)
         metrics = daemon.broker.metrics
@@ -121,6 +133,29 @@ def _levels(gauges: Any) -> Iterator[Metric]:
     for name, (part, text) in _GAUGES.items():
         value = getattr(gauges, part)
         yield _gauge(name, text, getattr(value, "count", value))
+
+
+def _bridges(statuses: Sequence[BridgeStatus]) -> Iterator[Metric]:
+    """Of each bridge; nothing where there is none."""
+    if not statuses:
+        return
+    connected = {each.name: each.state is State.CONNECTED for each in statuses}
+    yield _by_label("bridge_connected", "1 while a bridge is connected.", "bridge", connected)
+    for name, (part, text) in _OF_A_BRIDGE.items():
+        values = {each.name: getattr(each, part) for each in statuses}
+        if part.startswith("queued"):
+            yield _by_label(name, text, "bridge", values)
+        else:
+            yield _counter(name, text, "bridge", values)
+    dropped = CounterMetricFamily(
+        "mqttd_bridge_messages_dropped",
+        "Messages that a bridge did not pass on.",
+        labels=["bridge", "reason"],
+    )
+    for each in statuses:
+        for reason, count in sorted(each.dropped.items()):
+            dropped.add_metric([each.name, reason], count)
+    yield dropped
 
 
 def _access(broker: Any) -> Iterator[Metric]:

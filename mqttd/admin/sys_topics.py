@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING
 from twisted import __version__ as twisted_version
 
 from mqttd.admin.memory import Memory, read_memory
-from mqttd.admin.names import emqttd_metrics, emqttd_stats, mosquitto, reasons, uptime_text
+from mqttd.admin.names import (
+    bridges,
+    emqttd_metrics,
+    emqttd_stats,
+    mosquitto,
+    reasons,
+    uptime_text,
+)
 from mqttd.admin.publisher import SystemPublisher
 from mqttd.admin.stats import Stats
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.timers import Timer
+    from mqttd.interfaces import IBridges
 
 #: Not by an import statement: the package names the service too, which stands above.
 VERSION: str = import_module("mqttd").__version__
@@ -46,6 +54,7 @@ class SysTopics:
         system: SystemPublisher,
         wall_clock: Callable[[], float],
         memory: Callable[[], Memory] = read_memory,
+        bridges: IBridges | None = None,
     ) -> None:
         """*wall_clock* gives Unix time, in seconds."""
         self._broker = broker
@@ -53,6 +62,7 @@ class SysTopics:
         self._system = system
         self._wall_clock = wall_clock
         self._memory = memory
+        self._bridges = bridges
         self._said: dict[str, bytes] = {}
         self._timer: Timer | None = None
 
@@ -78,8 +88,12 @@ class SysTopics:
         self.publish()
 
     def publish(self) -> None:
-        """Publish what has changed since the last time."""
-        for topic, text in self.values().items():
+        """Publish what has changed since the last time, and take away what is gone."""
+        values = self.values()
+        for topic in self._said.keys() - values.keys():
+            self._system.forget(topic)
+            del self._said[topic]
+        for topic, text in values.items():
             payload = text.encode()
             if self._said.get(topic) != payload and self._system.publish(topic, payload, True):
                 self._said[topic] = payload
@@ -97,6 +111,8 @@ class SysTopics:
         }
         counts = emqttd_stats(snapshot) | emqttd_metrics(snapshot) | reasons(snapshot)
         here |= {name: str(count) for name, count in counts.items()}
+        if self._bridges is not None:
+            here |= bridges(self._bridges.statuses())
         there = mosquitto(snapshot, self._stats.load, self._memory(), VERSION)
         return (
             {"$SYS/brokers": self._broker.node}

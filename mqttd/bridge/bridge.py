@@ -29,9 +29,11 @@ from twisted.python.failure import Failure
 
 from mqttd.bridge.endpoint import InTurn
 from mqttd.bridge.mapping import Mapping
+from mqttd.bridge.state import Progress, State
+from mqttd.broker import subscribing
 from mqttd.broker.inprocess import InProcessClient, make_settings
 from mqttd.client import Client, ClientSettings, Received, make_endpoint
-from mqttd.messaging import ClientClosed
+from mqttd.messaging import ClientClosed, Inbox
 from mqttd.settings_bridge import BridgeSettings, Queue, StartType
 from mqttd.wire.codes import MQTT5, MQTT31, MQTT311
 from mqttd.wire.packets import Connack, Will
@@ -80,17 +82,22 @@ class Bridge:
         self._hop = (HOP, f"{here}/{settings.name}")
         self.client_id = settings.client_id or f"{gethostname()}.{settings.name}"
         self.state_topic = settings.state_topic or f"$SYS/broker/connection/{self.client_id}/state"
+        #: How far it is on its way to the other side.
+        self.progress = Progress(broker.seconds)
         try:
             self._mappings = [Mapping(topic) for topic in settings.topics]
-            endpoint = where or self._make_endpoint()
-            self.remote = Client(reactor, endpoint, self._client_settings())
+            self._endpoint = self._make_endpoint(where)
+            self.remote = Client(reactor, self._endpoint, self._client_settings())
         except (ValueError, OSError) as error:
             raise BridgeError(f"the bridge {settings.name!r}: {error}") from error
         self.remote.on_connected.append(self._connected)
         self.remote.on_disconnected.append(self._disconnected)
         self.local: InProcessClient | None = None
         self._local_waiters: list[Deferred[InProcessClient]] = []
-        self._running = False
+        #: What we are subscribed to on the other side, by filter.
+        self._remote_inboxes: dict[str, Inbox[Received]] = {}
+        #: It was started, and not stopped.
+        self.running = False
         #: The start type "once" has had its connection.
         self.is_over = False
         self._state = b""
@@ -105,16 +112,29 @@ class Bridge:
     def __repr__(self) -> str:
         return f"<Bridge {self.settings.name!r}>"
 
-    def _make_endpoint(self) -> Any:
+    @property
+    def local_id(self) -> str:
+        """Its client id here."""
+        return f"bridge:{self.settings.name}"
+
+    @property
+    def address(self) -> str:
+        """The address that it uses, or tries next."""
+        return self.settings.addresses[self._endpoint.index]
+
+    def _make_endpoint(self, where: Any) -> InTurn:
         settings = self.settings
-        return InTurn(
-            [
+        ends = (
+            [where]
+            if where is not None
+            else [
                 make_endpoint(
                     self._reactor, each, ca_file=settings.ca_file, certificate=settings.certificate
                 )
                 for each in settings.addresses
             ]
         )
+        return InTurn(ends, self.progress.connecting, lambda failure: self._lost(failure.value))
 
     def _client_settings(self) -> ClientSettings:
         settings = self.settings
@@ -143,15 +163,29 @@ class Bridge:
 
     def start(self) -> None:
         """Take up what waits, and connect when that is due."""
-        self._running = True
+        self.running = True
         self._tell_state(b"0")
         self._open_local()
-        if self.settings.start is not StartType.LAZY:
+        if self.settings.start is StartType.LAZY:
+            self.progress.rest(State.IDLE)
+        else:
             self._start_remote()
 
-    def stop(self) -> Deferred[None]:
-        """Take leave of both sides; what waits stays where it is."""
-        self._running = False
+    def count_on(self, former: Bridge) -> None:
+        """Go on with the figures of *former*, in whose place this bridge comes."""
+        self.sent, self.received = former.sent, former.received
+        self.dropped = former.dropped
+        self.progress.attempts = former.progress.attempts
+        self.progress.last_error = former.progress.last_error
+
+    def stop(self, successor: BridgeSettings | None = None) -> Deferred[None]:
+        """Take leave of both sides; what waits stays where it is.
+
+        :param successor: who goes on with the other side's session: what it does not
+            want any more is unsubscribed there, if the link is up.
+        """
+        self.running = False
+        self.progress.rest(State.STOPPED)
         for call in (self._idle, self._pause):
             if call is not None and call.active():
                 call.cancel()
@@ -159,11 +193,19 @@ class Bridge:
         if self.local is not None:
             self.local.close()
             self.local = None
+        if self.remote.is_connected and successor is not None:
+            self._unsubscribe_there(successor)
         if self.remote.is_connected and self.settings.notifications == "both":
             self.remote.publish(self.state_topic, b"0", 0, True).addErrback(lambda f: None)
         if self.remote.running:
             return self._stop_remote()
         return self._stopping_remote or succeed(None)
+
+    def _unsubscribe_there(self, successor: BridgeSettings) -> None:
+        wanted = {each.remote_filter for each in map(Mapping, successor.topics) if each.comes_in}
+        for topic_filter in self._remote_inboxes.keys() - wanted:
+            ending = self.remote.unsubscribe(self._remote_inboxes[topic_filter])
+            ending.addErrback(lambda failure: None)
 
     # --- the side here --------------------------------------------------------------------
 
@@ -179,42 +221,47 @@ class Bridge:
         )
         on_disk = settings.queue is Queue.DISK
         opening = self._broker.client(
-            f"bridge:{settings.name}",
-            principal=settings.principal or f"bridge:{settings.name}",
+            self.local_id,
+            principal=settings.principal or self.local_id,
             clean_start=not on_disk,
             session_expiry=0xFFFFFFFF if on_disk else 0,
-            listener=evolve(own, name=f"bridge:{settings.name}", session=session),
+            listener=evolve(own, name=self.local_id, session=session),
             on_message=partial(self._out, None),
             at_once=settings.maximum_inflight,
         )
         opening.addCallbacks(self._local_opened, self._local_failed)
 
     def _local_opened(self, client: InProcessClient) -> None:
-        if not self._running:
+        if not self.running:
             client.close()
             return
         self.local = client
         client.when_closed().addCallback(self._local_closed)
-        for mapping in self._mappings:
-            if mapping.goes_out:
-                take = partial(self._out, mapping)
-                self._subscribe(client, mapping.local_filter, mapping, take, "here")
+        going_out = [mapping for mapping in self._mappings if mapping.goes_out]
+        # A session of before may have subscriptions that the settings had then.
+        wanted = {mapping.local_filter for mapping in going_out}
+        for topic_filter in client.session.subscriptions.keys() - wanted:
+            subscribing.remove(self._broker, client.session, topic_filter)
+        for mapping in going_out:
+            take = partial(self._out, mapping)
+            self._subscribe(client, mapping.local_filter, mapping, take, "here")
         waiters, self._local_waiters = self._local_waiters, []
         for each in waiters:
             each.callback(client)
 
     def _local_failed(self, failure: Failure) -> None:
+        self.progress.last_error = f"refused by its own broker: {failure.value}"
         log.error("{bridge} is refused by its own broker: {why}", bridge=self, why=failure.value)
         self._try_local_again()
 
     def _local_closed(self, reason: str) -> None:
         self.local = None
-        if self._running:
+        if self.running:
             log.warn("{bridge} was closed by its own broker: {reason}", bridge=self, reason=reason)
             self._try_local_again()
 
     def _try_local_again(self) -> None:
-        if self._running and not self._broker.draining:
+        if self.running and not self._broker.draining:
             self._pause = self._reactor.callLater(self.settings.retry_last, self._open_local)
 
     def _when_local(self) -> Deferred[InProcessClient]:
@@ -230,13 +277,14 @@ class Bridge:
         for mapping in self._mappings:
             if mapping.comes_in:
                 take = partial(self._in, mapping)
-                self._subscribe(self.remote, mapping.remote_filter, mapping, take, "there")
+                there = self._subscribe(self.remote, mapping.remote_filter, mapping, take, "there")
+                there.addCallback(self._subscribed_there)
         self.remote.startService()
 
     def _subscribe(
         self, client: Any, topic_filter: str, mapping: Mapping, take: Callable[..., Any], side: str
-    ) -> None:
-        subscribing = client.subscribe(
+    ) -> Deferred[Any]:
+        asked: Deferred[Any] = client.subscribe(
             topic_filter,
             take,
             qos=mapping.settings.qos,
@@ -245,7 +293,11 @@ class Bridge:
             retain_as_published=True,
             retain_handling=1,
         )
-        subscribing.addErrback(self._not_subscribed, topic_filter, side)
+        return asked.addErrback(self._not_subscribed, topic_filter, side)
+
+    def _subscribed_there(self, inbox: Inbox[Received] | None) -> None:
+        if inbox is not None:
+            self._remote_inboxes[inbox.topic_filter] = inbox
 
     def _stop_remote(self) -> Deferred[None]:
         stopping = self._stopping_remote = self.remote.stopService()
@@ -256,7 +308,8 @@ class Bridge:
         self._tell_state(b"0")
 
     def _connected(self, connack: Connack) -> None:
-        log.info("{bridge} is connected to {where}", bridge=self, where=self.settings.addresses)
+        log.info("{bridge} is connected to {where}", bridge=self, where=self.address)
+        self.progress.connected()
         self._tell_state(b"1")
         if self.settings.notifications == "both":
             told = self.remote.publish(self.state_topic, b"1", 1, True)
@@ -269,13 +322,21 @@ class Bridge:
 
     def _disconnected(self, reason: Exception) -> None:
         self._tell_state(b"0")
-        if self.settings.start is StartType.ONCE and self._running and not self.is_over:
+        self._lost(reason)
+
+    def _lost(self, reason: object) -> None:
+        """An attempt or a connection has ended without our will."""
+        if not self.running or not self.remote.running:
+            return
+        self.progress.failed(reason)
+        if self.settings.start is StartType.ONCE and not self.is_over:
             self.is_over = True
             log.warn("{bridge} is over, as it starts once: {reason}", bridge=self, reason=reason)
             self._reactor.callLater(0, self._end_once)
 
     def _end_once(self) -> None:
-        if self._running and self.remote.running:
+        if self.running and self.remote.running:
+            self.progress.over()
             self._stop_remote()
 
     def _tell_state(self, state: bytes) -> None:
@@ -284,7 +345,7 @@ class Bridge:
             self._broker.publish(self.state_topic, state, 1, True)
 
     def _not_subscribed(self, failure: Failure, topic_filter: str, where: str) -> None:
-        if self._running and not failure.check(ClientClosed):
+        if self.running and not failure.check(ClientClosed):
             log.error(
                 "{bridge} may not subscribe to {topic_filter} {where}: {why}",
                 bridge=self,
@@ -299,7 +360,7 @@ class Bridge:
         """Messages wait: a lazy bridge connects when there are enough."""
         if (
             self.settings.start is StartType.LAZY
-            and self._running
+            and self.running
             and not self.remote.running
             and self._stopping_remote is None
             and self.remote.unsent >= self.settings.threshold
@@ -319,6 +380,7 @@ class Bridge:
         if self.remote.unsent:
             self._busy()
         elif self.remote.running:
+            self.progress.rest(State.IDLE)
             self._stop_remote()
 
     # --- messages out -------------------------------------------------------------------------
@@ -359,7 +421,7 @@ class Bridge:
                 self._wanted()
                 await answer
             except ClientClosed:
-                if not self._running:
+                if not self.running:
                     return
                 # A lazy bridge has just left.
                 await deferLater(self._reactor, PAUSE)
@@ -417,7 +479,7 @@ class Bridge:
                 local = await self._when_local()
                 await local.publish(topic, received.payload, qos, retain, **properties)
             except ClientClosed:
-                if not self._running:
+                if not self.running:
                     # The link ends as well, and the other side keeps the message.
                     await Deferred[None]()
                 await deferLater(self._reactor, PAUSE)

@@ -517,6 +517,10 @@ class DurableSession(Session):
         self._warming = None
         self._write_owed()
         super().detach()
+        self.left()
+
+    def left(self) -> None:
+        """Write down that its client is away from now on, and for how long it is kept."""
         self.ended_at = self.durability.store.time()
         self.save()
 

@@ -134,6 +134,16 @@ class SessionRegistry:
         """End *session* after *delay* seconds, if its client is not back by then."""
         session.expiry_timer = self._broker.wheel.call_later(delay, self._expire, session)
 
+    def keep_for(self, session: Session, seconds: int) -> None:
+        """Let *session*, whose client is away, end after *seconds* from now, whatever
+        was asked."""
+        session.expiry = seconds
+        if session.expiry_timer is not None:
+            session.expiry_timer.cancel()
+        self.expire_in(session, seconds)
+        if isinstance(session, DurableSession):
+            session.left()
+
     def _expire(self, session: Session) -> None:
         # [MQTT-4.1.0-1] [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]
         if self._sessions.get(session.client_id) is session and not session.online:

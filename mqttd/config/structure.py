@@ -9,7 +9,7 @@ becomes a number.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any, get_args, get_origin
@@ -118,6 +118,7 @@ class Reader:
         bridges = [
             self._bridge(table, i) for i, table in enumerate(self._tables(document, "bridge"))
         ]
+        self._distinct_bridges(bridges)
         tables = self._tables(document, "listener")
         listeners = [self._listener(table, i, settings) for i, table in enumerate(tables)]
         said = ["allow_anonymous" in table for table in tables]
@@ -237,6 +238,13 @@ class Reader:
             return None
         made = self._make(BridgeSettings, values, path)
         return made if isinstance(made, BridgeSettings) else None
+
+    def _distinct_bridges(self, bridges: Iterable[BridgeSettings | None]) -> None:
+        seen: dict[str, int] = {}
+        for index, bridge in enumerate(bridges):
+            if bridge is not None and seen.setdefault(bridge.name, index) != index:
+                text = f" = {_shown(bridge.name)}: that of bridge[{seen[bridge.name] + 1}] already"
+                self._problem(("bridge", index, "name"), text)
 
     # --- listeners ----------------------------------------------------------
 

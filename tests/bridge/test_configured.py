@@ -56,7 +56,7 @@ def test_it_is_shown_as_it_can_be_read_again() -> None:
         ('[[bridge]]\naddresses = ["mqtt://x"]', "bridge[1].name: missing"),
         ('[[bridge]]\nname = "x"', "bridge[1].addresses"),
         ('[[bridge]]\nname = "x"\naddresses = ["mqtt://u:p@x"]', "bridge[1].addresses"),
-        (TEXT + TEXT, "bridges"),
+        (TEXT + TEXT, 'bridge[2].name = "site": that of bridge[1] already'),
         ('[[bridge]]\nname = "x"\nadresses = []', 'did you mean "addresses"'),
         (TEXT.replace('"both"', '"up"'), "bridge[1].topics"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -19,9 +20,11 @@ from mqttd.admin.http.routes import all_routes, root_routes
 from mqttd.admin.http.site import API, ControlSite, Folder
 from mqttd.admin.http.table import Table
 from mqttd.admin.http.tokens import Tokens
+from mqttd.bridge import Bridge, Bridges
 from mqttd.service import Reloaded
 from mqttd.settings import BrokerSettings
 from mqttd.testing import VirtualBroker
+from tests.client.link import Link
 
 
 @define
@@ -48,6 +51,7 @@ class FakeDaemon:
     control: Any
     listeners: dict[str, Any] = field(factory=dict)
     plugins: Any = None
+    bridges: Any = None
     #: Settings that were taken over.
     taken: list[BrokerSettings] = field(factory=list)
     #: What the next reload does.
@@ -68,9 +72,31 @@ class Web:
         self.virtual = VirtualBroker(BrokerSettings(node="node-1", **settings))
         self.connect, self.advance = self.virtual.connect, self.virtual.advance
         self.broker, self.clock = self.virtual.broker, self.virtual.clock
-        self.admin = Admin(self.broker, wall_clock=lambda: 1_767_323_045.0, limit=1 << 30)
+        self.far = VirtualBroker(clock=self.clock)
+        self.link = Link(self.clock, self.far.factory.buildProtocol)
+        self.bridges = Bridges(
+            self.clock,
+            self.broker,
+            self.broker.settings.bridges,
+            lambda: 1_767_323_045.0,
+            partial(Bridge, where=self.link),
+        )
+        self.admin = Admin(
+            self.broker,
+            bridges=self.bridges,
+            wall_clock=lambda: 1_767_323_045.0,
+            limit=1 << 30,
+        )
         self.admin.start()
-        self.daemon = FakeDaemon(self.broker, self.admin, self.broker.settings, self.clock, self)
+        self.bridges.start()
+        self.daemon = FakeDaemon(
+            self.broker,
+            self.admin,
+            self.broker.settings,
+            self.clock,
+            self,
+            bridges=self.bridges,
+        )
         self.tokens = Tokens("", lambda: 1_767_323_045.0)
         self.audit = Audit(wall_clock=lambda: 1_767_323_045.0)
         #: What stands before the path of each request.
@@ -132,8 +158,11 @@ class Web:
         return answer.json
 
     def stop(self) -> None:
+        self.bridges.stop()
+        self.advance(1)
         self.admin.stop()
         self.virtual.stop()
+        self.far.stop()
 
 
 class Stream:
