@@ -24,6 +24,7 @@ GROUPS = (
     "traces",
     "flight",
     "listeners",
+    "bridges",
     "plugins",
     "config",
     "access",

@@ -22,6 +22,7 @@ from mqttd.ctl.context import Context
 from mqttd.ctl.errors import Failed
 from mqttd.service import MQTTBroker
 from mqttd.settings import BrokerSettings, HTTPSettings, ListenerSettings
+from mqttd.settings_bridge import BridgeSettings, StartType
 from mqttd.settings_watch import TraceSettings
 from mqttd.wire.packets import Connect, Publish
 from mqttd.wire.serializer import serialize
@@ -41,6 +42,8 @@ class Commands(TestCase):
             listeners=(listener,),
             http=HTTPSettings(socket=self.path),
             trace=TraceSettings(directory=folder.name),
+            # Nobody listens there.
+            bridges=(BridgeSettings("up", ("mqtt://127.0.0.1:1",), start=StartType.MANUAL),),
             drain_timeout=2.0,
         )
         self.service = MQTTBroker(
@@ -137,6 +140,18 @@ class Commands(TestCase):
     async def test_a_live_look(self) -> None:
         top = await self.run_command("top", "--every", "1", "--count", "1")
         assert "messages in" in top
+
+    async def test_bridges(self) -> None:
+        (found,) = await self.table("bridges", "list")
+        assert (found["name"], found["address"]) == ("up", "mqtt://127.0.0.1:1")
+        assert "last_error" in await self.run_command("bridges", "show", "up")
+        assert "is stopped" in await self.fails("bridges", "stop", "up")
+        assert "up is started" in await self.run_command("bridges", "start", "up")
+        assert (await self.table("bridges", "list"))[0]["state"] != "stopped"
+        assert "is started" in await self.fails("bridges", "start", "up")
+        assert "up is stopped" in await self.run_command("bridges", "stop", "up")
+        assert (await self.table("bridges", "show", "up"))["state"] == "stopped"
+        assert "There is no bridge 'down'" in await self.fails("bridges", "show", "down")
 
     async def test_listeners(self) -> None:
         assert "main" in await self.run_command("listeners", "list")

@@ -39,7 +39,7 @@ SEED = """
 "path.client_id" = "seed"
 "path.topic" = "seed"
 [[operations]]
-include-path-regex = "^/listeners/"
+include-path-regex = "^/(listeners|bridges)/"
 parameters = { "path.name" = "main" }
 [[operations]]
 include-path-regex = "^/plugins/"
@@ -76,6 +76,8 @@ def tried(start: Callable[..., Daemon], tmp_path: Path) -> Tried:
         )
         + f"[[authentication]]\ntype = 'password-file'\npath = '{passwords}'\n"
         + "[[plugin]]\nuse = 'rewrite'\n"
+        # Nobody listens there.
+        + "[[bridge]]\nname = 'main'\naddresses = ['mqtt://127.0.0.1:1']\n"
     )
     daemon = start("--config", str(config))
     offered = daemon.wait_for("Nobody may use the HTTP API yet")
@@ -156,5 +158,5 @@ def test_so_it_does_about_what_is_there(tried: Tried, tmp_path: Path) -> None:
         .replace("{name}", "rewrite" if "plugins" in path else "main")
         for path in items
     }
-    assert {"/clients/seed", "/sessions/seed", "/retained/seed"} <= wanted
+    assert {"/clients/seed", "/sessions/seed", "/retained/seed", "/bridges/main"} <= wanted
     assert wanted - found == set()

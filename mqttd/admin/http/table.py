@@ -29,7 +29,7 @@ class Role(IntEnum):
     ANYONE = 0
     #: Look.
     VIEWER = 1
-    #: Act on clients, messages and listeners.
+    #: Act on clients, messages, listeners and bridges.
     OPERATOR = 2
     #: Change the configuration, and who may do what.
     ADMINISTRATOR = 3

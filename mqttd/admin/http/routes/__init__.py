@@ -16,6 +16,7 @@ MODULES = (
     "stats",
     "alarms",
     "listeners",
+    "bridges",
     "clients",
     "sessions",
     "routing",

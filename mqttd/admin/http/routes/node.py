@@ -38,7 +38,7 @@ def show(call: Call) -> dict[str, Any]:
 def reload(call: Call) -> dict[str, Any]:
     result = call.daemon.reload()
     if result.errors:
-        raise Problem(409, "The settings stay as they were.", errors=result.errors)
+        raise Problem(409, "What is wrong stays as it was.", errors=result.errors)
     return {"changed": list(result.changed), "restart_needed": list(result.restart_needed)}
 
 
