@@ -738,6 +738,7 @@ class IRunningListener(Interface):
     name: str = Attribute("Its name, or else its endpoint.")
     address: Any = Attribute("Twisted's address of it; None while it is not open.")
     connections: int = Attribute("Open connections, those without CONNECT included.")
+    paused: bool = Attribute("Whether it accepts nobody for now.")
 
     def pause() -> None:
         """Accept nobody for now; clients wait in the kernel's backlog."""

@@ -1,4 +1,4 @@
-"""Changes password files: all at once or not at all, and nothing else in them.
+"""Changes password files and files of groups: all at once or not at all, and nothing else.
 
 ``mqttctl passwd`` and the control API call it. A daemon that reads the file meanwhile finds the
 old one or the new one whole; what two people change at once is both there.
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from mqttd.access.password_file import BadFile, read_passwords
+from mqttd.access.password_file import BadFile, read_groups, read_passwords
 
 #: The owner reads and writes; a daemon of another user needs a group of its own.
 MODE = 0o600
@@ -82,6 +82,44 @@ def change(
             raise LastUser(f"{path}: nobody would be left, and a file without users is refused")
         _write(Path(path), lines, os.stat(path))
     return frozenset(before) & hashes.keys()
+
+
+def check_group(group: str) -> None:
+    """:raise ValueError: for the name of a group that no line can hold."""
+    if not group.strip() or group.startswith("#") or ":" in group or not group.isprintable():
+        raise ValueError(
+            f"{group!r} can not be a group here: not empty, no colon, no control characters, no # "
+            "at the beginning"
+        )
+
+
+def change_groups(path: str, user: str, groups: Iterable[str]) -> None:
+    """Let *user* be in *groups* and in no other; groups that are new get a line.
+
+    :raise ValueError: for names that the file cannot hold.
+    :raise BadFile: when the file is not right as it is. Then nothing has changed.
+    """
+    wanted = list(dict.fromkeys(group.strip() for group in groups))
+    if wanted and user.split() != [user]:
+        raise ValueError(f"{user!r} cannot be in a group: its lines have a space between users")
+    for group in wanted:
+        check_group(group)
+    with _locked(path):
+        read_groups(path)
+        lines = []
+        for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1]:
+            group, colon, users = line.partition(":")
+            if line.startswith("#") or not colon:
+                lines.append(line)
+                continue
+            members = [each for each in users.split() if each != user]
+            if group.strip() in wanted:
+                wanted.remove(group.strip())
+                members.append(user)
+            same = sorted(members) == sorted(users.split())
+            lines.append(line if same else f"{group}: {' '.join(members)}".rstrip())
+        lines += [f"{group}: {user}" for group in wanted]
+        _write(Path(path), lines, os.stat(path))
 
 
 def _check_known(

@@ -106,10 +106,14 @@ class Users:
             log.warn("{path}: everyone on this machine can read it", path=settings.path)
         groups = read_groups(settings.groups_file) if settings.groups_file else {}
         different = (passwords, groups) != (self.passwords, self._groups)
-        before, self.passwords, self._groups = self.passwords, passwords, groups
+        before, self.passwords = self.passwords, passwords
+        old, self._groups = self._groups, groups
         removed = before.keys() - passwords.keys()
         changed = {
-            user for user in passwords if before.get(user, passwords[user]) != passwords[user]
+            user
+            for user in before.keys() & passwords.keys()
+            if before[user] != passwords[user]
+            or set(old.get(user, ())) != set(groups.get(user, ()))
         }
         return Revoked(frozenset(removed), frozenset(changed), different=different)
 

@@ -21,16 +21,19 @@ def add_to(subparsers: Subparsers) -> None:
         for argument in arguments:
             parser.add_argument(argument)
         parser.add_argument("--source", help="title of the authentication that has the file")
+        return parser
 
     put("list", show_all, "list the users")
     put("add", add, "add a user; asks for the password", "user")
     put("password", change, "give a user another password; ends its connections", "user")
+    grouping = put("groups", change_groups, "put a user into these groups and no others", "user")
+    grouping.add_argument("group", nargs="*")
     put("delete", delete, "take a user out; ends its connections", "user")
 
 
 def show_all(context: Context) -> None:
     found = list(context.api.items("users", source=context.arguments.source))
-    context.out.table(found, ("user", "source", "scheme", "superuser"))
+    context.out.table(found, ("user", "source", "scheme", "groups", "superuser"))
 
 
 def add(context: Context) -> None:
@@ -45,6 +48,13 @@ def change(context: Context) -> None:
     body = {"password": new_password().decode()}
     context.api.call("PUT", ("users", given.user), {"source": given.source}, body)
     context.out.line(f"user {given.user} has another password")
+
+
+def change_groups(context: Context) -> None:
+    given = context.arguments
+    body = {"groups": given.group}
+    context.api.call("PUT", ("users", given.user, "groups"), {"source": given.source}, body)
+    context.out.line(f"user {given.user} is in {', '.join(given.group) or 'no group'}")
 
 
 def delete(context: Context) -> None:

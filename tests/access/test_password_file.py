@@ -9,6 +9,7 @@ import pytest
 from twisted.cred.error import UnauthorizedLogin
 from zope.interface.verify import verifyObject
 
+from mqttd.access.password_edit import change_groups
 from mqttd.access.password_file import BadFile, PasswordFile, read_groups, read_passwords
 from mqttd.access.passwords import make_hash
 from mqttd.interfaces import NOT_MINE, Avatar, IAuthenticator, Revoked
@@ -132,6 +133,48 @@ def test_a_broken_file_leaves_the_old_one_in_force(path: Path, text: str | None)
     with pytest.raises(BadFile):
         found.reload()
     assert now(found.authenticate(login("ann", b"secret"))).principal == "ann"
+
+
+def test_who_gets_other_groups_must_log_in_again(path: Path, tmp_path: Path) -> None:
+    groups = tmp_path / "groups"
+    groups.write_text("staff: ann bob\n")
+    found = users(path, groups_file=str(groups))
+    groups.write_text("staff: bob\nnight: nobody\n")
+    assert found.reload().changed == {"ann"}
+    groups.write_text("# the same\nstaff: bob\n")
+    assert found.reload().changed == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "user", "wanted", "after"),
+    [
+        ("# a\nstaff: ann bob\n", "ann", [], "# a\nstaff: bob\n"),
+        ("staff: bob\n", "ann", ["staff", "night"], "staff: bob ann\nnight: ann\n"),
+        ("staff : ann\n\nnight: bob\n", "ann", ["night"], "staff :\n\nnight: bob ann\n"),
+        ("staff: ann\nstaff: bob ann\n", "ann", ["staff"], "staff: ann\nstaff: bob\n"),
+        ("staff:  ann   bob\n", "ann", ["staff"], "staff:  ann   bob\n"),
+        ("", "ann", ["night watch"], "night watch: ann\n"),
+    ],
+)
+def test_groups_of_a_user_change_and_nothing_else(
+    tmp_path: Path, before: str, user: str, wanted: list[str], after: str
+) -> None:
+    groups = tmp_path / "groups"
+    groups.write_text(before)
+    change_groups(str(groups), user, wanted)
+    assert groups.read_text() == after
+
+
+@pytest.mark.parametrize(
+    ("user", "group"),
+    [("ann", "a:b"), ("ann", " "), ("ann", "#staff"), ("ann", "a\nb"), ("ann lee", "staff")],
+)
+def test_names_that_a_file_of_groups_cannot_hold(tmp_path: Path, user: str, group: str) -> None:
+    groups = tmp_path / "groups"
+    groups.write_text("staff: bob\n")
+    with pytest.raises(ValueError, match="can"):
+        change_groups(str(groups), user, [group])
+    assert groups.read_text() == "staff: bob\n"
 
 
 def test_a_broken_file_of_groups_leaves_the_passwords_too(path: Path, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def operated(
 ) -> Operated:
     passwords = tmp_path / "passwords"
     passwords.write_text(f"# who may connect\n{USER}:{HASH}\n")
+    (tmp_path / "groups").write_text("# who does what\nstaff: ann\n")
     certificate, key = authority.sign("localhost", unique("operated"))
     mqtt, web, wss = free_port(), free_port(), free_port()
     tls = {"certificate": str(certificate), "private_key": str(key)}
@@ -80,6 +81,7 @@ def operated(
             },
         )
         + f"[[authentication]]\ntype = 'password-file'\npath = '{passwords}'\n"
+        + f"groups_file = '{tmp_path}/groups'\n"
         + "[[authentication]]\ntype = 'certificate'\n"
     )
     daemon = start("--config", str(config))
@@ -113,7 +115,13 @@ def paho5() -> Iterator[Paho]:
 
 def test_users_come_and_go_while_clients_are_there(operated: Operated, paho5: Paho) -> None:
     assert operated.rows("users", "list") == [
-        {"user": USER, "source": "password-file", "scheme": "pbkdf2", "superuser": False}
+        {
+            "user": USER,
+            "source": "password-file",
+            "scheme": "pbkdf2",
+            "superuser": False,
+            "groups": ["staff"],
+        }
     ]
     bob = evolve(operated.mqtt, user_name="bob", password="one")
     with pytest.raises(Refused):
@@ -127,16 +135,26 @@ def test_users_come_and_go_while_clients_are_there(operated: Operated, paho5: Pa
     with pytest.raises(Refused):
         paho5.connect(bob)
     client = paho5.connect(evolve(bob, password="two"))
+    # So do other groups, by which rules may be.
+    assert operated.run("users", "groups", "bob", "staff", "night")[0] == 0
+    client.disconnected.get(timeout=20)  # type: ignore[attr-defined]
+    groups = operated.passwords.with_name("groups")
+    assert groups.read_text() == "# who does what\nstaff: ann bob\nnight: bob\n"
+    assert operated.rows("users", "list")[1]["groups"] == ["staff", "night"]
+    assert "no user 'eve'" in operated.run("users", "groups", "eve", "staff")[2]
+    client = paho5.connect(evolve(bob, password="two"))
     assert operated.run("users", "delete", "bob")[0] == 0
     client.disconnected.get(timeout=20)  # type: ignore[attr-defined]
     with pytest.raises(Refused):
         paho5.connect(evolve(bob, password="two"))
+    # Who takes the name after him is in no group.
+    assert groups.read_text() == "# who does what\nstaff: ann\nnight:\n"
     # Comments, and whoever was not meant, are as they were.
     assert operated.passwords.read_text() == f"# who may connect\n{USER}:{HASH}\n"
     assert "operator at unix: DELETE /api/v1/users/bob: 204" in operated.daemon.log
     assert "two" not in operated.daemon.log
     last = operated.rows("audit", "--last", "2")
-    assert [(each["method"], each["status"]) for each in last] == [("DELETE", 204), ("PUT", 200)]
+    assert [(each["method"], each["status"]) for each in last] == [("DELETE", 204), ("PUT", 404)]
     written = [json.loads(line) for line in operated.audit.read_text().splitlines()]
     assert written[-2:] == last[::-1]
     assert "/api/v1/users/bob" in operated.run("audit")[1]

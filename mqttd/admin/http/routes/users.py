@@ -1,7 +1,8 @@
 """The users of the password files that the configuration names: look, add, change, delete.
 
 A file is changed as ``mqttctl passwd`` does it, and read again at once: who is deleted,
-or has another password, is disconnected. Files are read, and passwords hashed, in a
+or has another password or other groups, is disconnected. Superusers stand in the
+configuration, and are not changed here. Files are read, and passwords hashed, in a
 thread; the answer comes when it is done.
 """
 
@@ -15,11 +16,11 @@ from twisted.internet.threads import deferToThreadPool
 
 from mqttd.access import password_edit
 from mqttd.access.password_edit import LastUser, NoSuchUser, UserExists
-from mqttd.access.password_file import read_passwords
+from mqttd.access.password_file import read_groups, read_passwords
 from mqttd.access.passwords import DEFAULT_SCHEME, SCHEMES, check_hash, make_hash
 from mqttd.admin.http.call import Call
-from mqttd.admin.http.paging import page, page_of
-from mqttd.admin.http.problems import Problem
+from mqttd.admin.http.paging import list_of, page, page_of
+from mqttd.admin.http.problems import Problem, not_found
 from mqttd.admin.http.table import PAGING, Parameter, Role, Route
 from mqttd.settings_authentication import SCRAMSettings, UserFileSettings
 
@@ -35,7 +36,18 @@ USER = {
         "user": {"type": "string"},
         "source": {"type": "string", "description": "The authentication that has the file."},
         "scheme": {"type": "string", "description": "Kind of hash."},
-        "superuser": {"type": "boolean"},
+        "superuser": {"type": "boolean", "description": "The configuration says so."},
+        "groups": {"type": "array", "items": {"type": "string"}},
+    },
+}
+FILE = {
+    "type": "object",
+    "required": ["source", "type", "path", "groups_file"],
+    "properties": {
+        "source": {"type": "string"},
+        "type": {"type": "string"},
+        "path": {"type": "string"},
+        "groups_file": {"type": ["string", "null"]},
     },
 }
 CHANGED = {
@@ -50,19 +62,54 @@ SOURCE = Parameter(
 )
 
 
+def show_files(call: Call) -> dict[str, Any]:
+    return {
+        "items": [
+            {
+                "source": each.title,
+                "type": each.TYPE,
+                "path": each.path,
+                "groups_file": each.groups_file or None,
+            }
+            for each in _files(call).values()
+        ]
+    }
+
+
 async def show_all(call: Call) -> dict[str, Any]:
     settings = _find(call, call.query["source"])
-    users = await _aside(call, lambda: read_passwords(settings.path, may_be_empty=True))
+    users, groups = await _read(call, settings)
+    return await page(call, users, lambda user: _shown(settings, user, users[user], groups))
 
-    def show(user: str) -> dict[str, Any]:
-        return {
-            "user": user,
-            "source": settings.title,
-            "scheme": check_hash(users[user]),
-            "superuser": user in settings.superusers,
-        }
 
-    return await page(call, users, show)
+async def show(call: Call) -> dict[str, Any]:
+    settings, user = _find(call, call.query["source"]), call.path["user"]
+    users, groups = await _read(call, settings)
+    if user not in users:
+        raise not_found("user", user)
+    return _shown(settings, user, users[user], groups)
+
+
+async def _read(
+    call: Call, settings: UserFileSettings
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    def read() -> tuple[dict[str, str], dict[str, list[str]]]:
+        groups = read_groups(settings.groups_file) if settings.groups_file else {}
+        return read_passwords(settings.path, may_be_empty=True), groups
+
+    return await _aside(call, read)
+
+
+def _shown(
+    settings: UserFileSettings, user: str, encoded: str, groups: dict[str, list[str]]
+) -> dict[str, Any]:
+    return {
+        "user": user,
+        "source": settings.title,
+        "scheme": check_hash(encoded),
+        "superuser": user in settings.superusers,
+        "groups": groups.get(user, []),
+    }
 
 
 async def add(call: Call) -> dict[str, Any]:
@@ -73,12 +120,30 @@ async def change(call: Call) -> dict[str, Any]:
     return await _set(call, call.path["user"], known=True)
 
 
+async def change_groups(call: Call) -> dict[str, Any]:
+    settings, user = _find(call, call.query["source"]), call.path["user"]
+    path = _groups_file(settings)
+
+    def write() -> None:
+        if user not in read_passwords(settings.path, may_be_empty=True):
+            raise NoSuchUser(f"{settings.path}: no user {user!r}")
+        password_edit.change_groups(path, user, call.body["groups"])
+
+    await _aside(call, write)
+    _reread(call)
+    return {"user": user, "source": settings.title}
+
+
 async def remove(call: Call) -> None:
     settings, user = _find(call, call.query["source"]), call.path["user"]
-    await _aside(
-        call,
-        lambda: password_edit.change(settings.path, {user: None}, known=True, may_be_empty=False),
-    )
+
+    def write() -> None:
+        password_edit.change(settings.path, {user: None}, known=True, may_be_empty=False)
+        # Else the next one of the name would be in them.
+        if settings.groups_file:
+            password_edit.change_groups(settings.groups_file, user, ())
+
+    await _aside(call, write)
     _reread(call)
 
 
@@ -98,13 +163,26 @@ async def _set(call: Call, user: str, *, known: bool) -> dict[str, Any]:
     return {"user": user, "source": settings.title}
 
 
-def _find(call: Call, title: str | None) -> UserFileSettings:
-    """The authentication whose file is meant."""
-    files = {
+def _groups_file(settings: UserFileSettings) -> str:
+    if not settings.groups_file:
+        raise Problem(
+            409, f"{settings.title} has no groups: name a groups_file in its [[authentication]]."
+        )
+    return settings.groups_file
+
+
+def _files(call: Call) -> dict[str, UserFileSettings]:
+    """Title -> the authentications that have a file."""
+    return {
         each.title: each
         for each in call.daemon.settings.authentication
         if isinstance(each, UserFileSettings)
     }
+
+
+def _find(call: Call, title: str | None) -> UserFileSettings:
+    """The authentication whose file is meant."""
+    files = _files(call)
     if not files:
         raise Problem(
             404,
@@ -141,6 +219,15 @@ def _reread(call: Call) -> None:
 ROUTES = (
     Route(
         "GET",
+        "/user-files",
+        Role.ADMINISTRATOR,
+        show_files,
+        "The files of users that the configuration names",
+        "users",
+        answer=list_of(FILE),
+    ),
+    Route(
+        "GET",
         "/users",
         Role.ADMINISTRATOR,
         show_all,
@@ -148,6 +235,17 @@ ROUTES = (
         "users",
         query=(*PAGING, SOURCE),
         answer=page_of(USER),
+        problems=(404, 409, 422),
+    ),
+    Route(
+        "GET",
+        "/users/{user}",
+        Role.ADMINISTRATOR,
+        show,
+        "One user and its groups",
+        "users",
+        query=(SOURCE,),
+        answer=USER,
         problems=(404, 409, 422),
     ),
     Route(
@@ -181,6 +279,23 @@ ROUTES = (
             "required": ["password"],
             "additionalProperties": False,
             "properties": {"password": PASSWORD, "scheme": SCHEME},
+        },
+        answer=CHANGED,
+        problems=(404, 409),
+    ),
+    Route(
+        "PUT",
+        "/users/{user}/groups",
+        Role.ADMINISTRATOR,
+        change_groups,
+        "Put a user into these groups and no others, and end its connections",
+        "users",
+        query=(SOURCE,),
+        body={
+            "type": "object",
+            "required": ["groups"],
+            "additionalProperties": False,
+            "properties": {"groups": {"type": "array", "items": NAME, "maxItems": 1000}},
         },
         answer=CHANGED,
         problems=(404, 409),
