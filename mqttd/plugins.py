@@ -123,12 +123,13 @@ class Plugins:
 
     # --- while the broker runs ---------------------------------------------------------
 
-    def is_allowed(self, use: str) -> bool:
-        """Whether an operator may load it: what is installed, or in the configuration.
+    @property
+    def allowed(self) -> set[str]:
+        """What an operator may load: what is installed, or in the configuration.
 
         Any other ``module:Class`` would let an operator run what was never meant to be.
         """
-        return use in offered() or any(use == each.use for each in self._settings)
+        return offered() | {each.use for each in self._settings}
 
     def find(self, name: str) -> RunningPlugin:
         """:raise KeyError: none of the name runs."""

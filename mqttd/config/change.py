@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from attrs import evolve, fields_dict
@@ -19,6 +20,9 @@ from mqttd.config.structure import LISTENER_PARTS, Path, Reader
 from mqttd.settings import BrokerSettings, PluginSettings
 
 P = TypeVar("P")
+
+#: What is shown in place of a secret.
+MASK = "..."
 
 #: What errors call the settings.
 SOURCE = "change"
@@ -41,8 +45,18 @@ def show_settings(settings: BrokerSettings) -> dict[str, Any]:
 
 def show_plugin(plugin: PluginSettings) -> dict[str, Any]:
     """The [[plugin]] table of *plugin*, without what looks like a secret."""
-    shown: dict[str, Any] = _redacted(tomllib.loads(render_plugin(plugin))["plugin"][0])
+    shown: dict[str, Any] = _redacted(_table(plugin))
     return shown
+
+
+def with_secrets(table: Mapping[str, Any], plugin: PluginSettings) -> dict[str, Any]:
+    """*table*, as ``show_plugin`` showed it and somebody changed it, with *plugin*'s secrets."""
+    whole: dict[str, Any] = _restored(dict(table), _table(plugin))
+    return whole
+
+
+def _table(plugin: PluginSettings) -> Any:
+    return tomllib.loads(render_plugin(plugin))["plugin"][0]
 
 
 def read_plugin(table: Mapping[str, Any]) -> PluginSettings:
@@ -84,7 +98,17 @@ def _redacted(value: Any, name: str = "") -> Any:
         return {key: _redacted(part, key) for key, part in value.items()}
     if isinstance(value, list):
         return [_redacted(part, name) for part in value]
-    return "..." if isinstance(value, str) and value and _SECRET.search(name) else value
+    return MASK if isinstance(value, str) and value and _SECRET.search(name) else value
+
+
+def _restored(value: Any, before: Any, name: str = "") -> Any:
+    if isinstance(value, dict) and isinstance(before, dict):
+        return {key: _restored(part, before.get(key), key) for key, part in value.items()}
+    if isinstance(value, list) and isinstance(before, list):
+        return [
+            _restored(part, old, name) for part, old in zip_longest(value, before[: len(value)])
+        ]
+    return before if value == MASK and isinstance(before, str) and _SECRET.search(name) else value
 
 
 __all__ = [
@@ -96,4 +120,5 @@ __all__ = [
     "show_part",
     "show_plugin",
     "show_settings",
+    "with_secrets",
 ]

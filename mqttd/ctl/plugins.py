@@ -13,6 +13,7 @@ from mqttd.ctl.parser import Subparsers, command, group
 def add_to(subparsers: Subparsers) -> None:
     plugins = group(subparsers, "plugins", "what takes part by hooks")
     command(plugins, "list", show_all, "list the plugins that run")
+    command(plugins, "available", show_available, "list the plugins that can be loaded")
     showing = command(plugins, "show", show, "show one plugin and its settings")
     showing.add_argument("name")
     loading = command(plugins, "load", load, "start one more, until the next start of the daemon")
@@ -30,6 +31,11 @@ def add_to(subparsers: Subparsers) -> None:
 def show_all(context: Context) -> None:
     columns = ("name", "kind", "priority", "description")
     context.out.table(context.api.get("plugins")["items"], columns)
+
+
+def show_available(context: Context) -> None:
+    columns = ("use", "running", "description", "problem")
+    context.out.table(context.api.get("available-plugins")["items"], columns)
 
 
 def show(context: Context) -> None:

@@ -144,6 +144,13 @@ class Chromium:
         self.wait(found)
         self.run(f"{found}.click()")
 
+    def choose(self, selector: str, value: str) -> None:
+        """Choose one of a list."""
+        self.click(selector)
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{found}.value = {json.dumps(value)}")
+        self.run(f"{found}.dispatchEvent(new Event('change'))")
+
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press a key, by its name and its Windows code, as the protocol wants both."""
         for kind in ("keyDown", "keyUp"):

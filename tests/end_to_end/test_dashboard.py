@@ -62,7 +62,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             store={"backend": "memory"},
         )
         + f'[[authentication]]\ntype = "password-file"\npath = "{folder}/passwords"\n'
+        + f'groups_file = "{folder}/groups"\n'
     )
+    (folder / "groups").write_text("")
     (folder / "passwords").write_text(f"alice:{make_hash(b'correct horse', DEFAULT_SCHEME)}\n")
     daemon = Daemon(folder, ["--config", str(config)])
     try:
@@ -95,7 +97,7 @@ def browser(chromium: Chromium, served: Served) -> Iterator[Chromium]:
     if known != f"Bearer {served.token}":
         log_in(chromium, served, served.token)
     # Each begins elsewhere, so that the page it goes to is a new one.
-    go(chromium, "plugins")
+    go(chromium, "nowhere")
     chromium.errors.clear()
     yield chromium
     assert chromium.errors == []
@@ -308,9 +310,39 @@ def test_users_are_made_and_deleted(browser: Chromium, served: Served) -> None:
     browser.press("Enter", 13, "\r")
     browser.wait("document.querySelectorAll('tbody tr').length == 2")
     assert [user["user"] for user in served.ask("GET", "users")["items"]] == ["alice", "bob"]
-    browser.click("tbody tr:last-child button")
+    browser.click_on("tbody a", "bob")
+    browser.type("#groups textarea", "night\nday shift")
+    browser.click("#groups button")
+    browser.wait_for("must log in again")
+    assert served.ask("GET", "users/bob")["groups"] == ["night", "day shift"]
+    browser.click("main button.danger")
     browser.click(CONFIRM)
     browser.wait("document.querySelectorAll('tbody tr').length == 1")
+
+
+def test_a_plugin_is_loaded_changed_and_unloaded(browser: Chromium, served: Served) -> None:
+    go(browser, "plugins")
+    browser.wait("document.querySelector('#load select')")
+    browser.choose("#load select", "rewrite")
+    browser.wait_for("by rules")
+    rules = [{"filter": "old/#", "topic": "new/$1"}]
+    browser.type("#load textarea", json.dumps({"rules": rules}))
+    browser.click("#load button.primary")
+    browser.click_on("tbody a", "rewrite")
+    browser.wait("document.querySelector('main textarea')")
+    shown = json.loads(browser.run("document.querySelector('main textarea').value"))
+    assert [(rule["filter"], rule["topic"]) for rule in shown["rules"]] == [("old/#", "new/$1")]
+    browser.type("main textarea", "{")
+    browser.click("main button.primary")
+    browser.wait_for("The settings are not JSON")
+    browser.type("main textarea", json.dumps({"priority": 7, "rules": rules}))
+    browser.click("main button.primary")
+    browser.wait_for("It runs with these settings.")
+    assert served.ask("GET", "plugins/rewrite")["priority"] == 7
+    browser.click("main button.danger")
+    browser.click(CONFIRM)
+    browser.wait_for("None runs.")
+    assert served.ask("GET", "plugins")["items"] == []
 
 
 def test_the_tree_of_topics_opens(
@@ -375,12 +407,8 @@ def test_what_a_client_did_before_it_failed(browser: Chromium, served: Served) -
 def test_a_setting_is_changed(browser: Chromium, served: Served) -> None:
     go(browser, "config")
     browser.wait("document.querySelector('select[name=key]')")
-    browser.run(
-        "(() => { const choose = (name, value) => { const list ="
-        " document.querySelector(`select[name=${name}]`); list.value = value;"
-        " list.dispatchEvent(new Event('change')); };"
-        " choose('table', 'session'); choose('key', 'maximum_inflight'); })()"
-    )
+    browser.choose("select[name=table]", "session")
+    browser.choose("select[name=key]", "maximum_inflight")
     browser.type("input[name=value]", "77")
     browser.press("Enter", 13, "\r")
     browser.wait_for("Changed:")

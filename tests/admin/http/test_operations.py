@@ -6,14 +6,16 @@ import json
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from attrs import evolve
+from attrs import evolve, frozen
 
 from mqttd.admin.alarms import Severity
+from mqttd.config.change import read_plugin
 from mqttd.plugins import Plugins
 from mqttd.service import Reloaded
-from mqttd.settings import ListenerSettings
+from mqttd.settings import ListenerSettings, PluginSettings
 from mqttd.wire.packets import Disconnect, Publish
 from tests.admin.http.harness import Stream, Web
 
@@ -385,6 +387,52 @@ def test_plugins_come_and_go(web: Web) -> None:
     for method in ("GET", "DELETE"):
         assert web.ask(method, "/plugins/rewrite").status == 404
     assert web.ask("PUT", "/plugins/rewrite", {}).status == 404
+    plugins.stop()
+
+
+def test_the_plugins_that_can_be_loaded(web: Web) -> None:
+    own = PluginSettings("tests.test_plugins:Plain")
+    web.daemon.plugins = Plugins(web.broker, (own,), ())
+    web.daemon.plugins.load(read_plugin({"use": "rewrite"}))
+    found = {each["use"]: each for each in web.get("/available-plugins")["items"]}
+    assert {"rewrite", "webhook", "delayed", "tests.test_plugins:Plain"} <= found.keys()
+    assert [use for use, each in found.items() if each["running"]] == ["rewrite"]
+    assert found["webhook"]["settings"]["maximum_batch"] == 100
+    assert "HTTP" in found["webhook"]["description"]
+    web.daemon.plugins.stop()
+
+
+def test_a_plugin_that_cannot_be_loaded_says_why(web: Web) -> None:
+    web.daemon.plugins = Plugins(web.broker, (PluginSettings("no_such_module:Thing"),), ())
+    found = {each["use"]: each for each in web.get("/available-plugins")["items"]}
+    assert "no_such_module" in found["no_such_module:Thing"]["problem"]
+
+
+@frozen
+class SecretiveSettings:
+    token: str = ""
+    words: int = 1
+
+
+class Secretive:
+    """Has a token."""
+
+    Settings = SecretiveSettings
+
+    def __init__(self, settings: SecretiveSettings) -> None:
+        self.settings = settings
+
+
+def test_a_secret_that_is_not_shown_is_kept_when_the_rest_is_changed(web: Web) -> None:
+    use = f"{__name__}:Secretive"
+    made = read_plugin({"use": use, "token": "s3cret"})
+    web.daemon.plugins = plugins = Plugins(web.broker, (made,), ())
+    plugins.start()
+    shown = web.get(f"/plugins/{quote(use, safe='')}")["settings"]
+    assert shown["token"] == "..."
+    body = {"settings": {**{k: v for k, v in shown.items() if k != "use"}, "words": 2}}
+    assert web.ask("PUT", f"/plugins/{quote(use, safe='')}", body).status == 200
+    assert plugins.running[0].plugin.settings == SecretiveSettings("s3cret", 2)
     plugins.stop()
 
 

@@ -10,8 +10,8 @@ from mqttd.admin.http.paging import list_of
 from mqttd.admin.http.problems import Problem, not_found
 from mqttd.admin.http.table import Role, Route
 from mqttd.config import ConfigError
-from mqttd.config.change import read_plugin, show_plugin
-from mqttd.plugins import PluginError, RunningPlugin, offered
+from mqttd.config.change import read_plugin, show_plugin, with_secrets
+from mqttd.plugins import PluginError, RunningPlugin, find_plugin
 from mqttd.settings import PluginSettings
 
 PLUGIN = {
@@ -26,11 +26,46 @@ PLUGIN = {
     },
 }
 SETTINGS = {"type": "object", "description": "As in [[plugin]]."}
+AVAILABLE = {
+    "type": "object",
+    "required": ["use", "running"],
+    "properties": {
+        "use": {"type": "string"},
+        "running": {"type": "boolean"},
+        "description": {"type": "string"},
+        "settings": {
+            "type": "object",
+            "description": "As in [[plugin]], what holds if nothing is said.",
+        },
+        "problem": {
+            "type": ["string", "null"],
+            "description": "Why it cannot be used, or not without settings.",
+        },
+    },
+}
 USE = {"type": "string", "minLength": 1, "maxLength": 1024}
 
 
 def show_all(call: Call) -> dict[str, Any]:
     return {"items": [_shown(each) for each in call.daemon.plugins.running]}
+
+
+def show_available(call: Call) -> dict[str, Any]:
+    plugins = call.daemon.plugins
+    running = {each.settings.use for each in plugins.running if each.settings is not None}
+    return {"items": [_available(use, use in running) for use in sorted(plugins.allowed)]}
+
+
+def _available(use: str, running: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"use": use, "running": running, "problem": None}
+    try:
+        shown["description"] = _first_line(find_plugin(use))
+        shown["settings"] = show_plugin(read_plugin({"use": use}))
+    except PluginError as error:
+        shown["problem"] = str(error)
+    except ConfigError as error:
+        shown["problem"] = "\n".join(error.lines())
+    return shown
 
 
 def show(call: Call) -> dict[str, Any]:
@@ -40,8 +75,8 @@ def show(call: Call) -> dict[str, Any]:
 def load(call: Call) -> dict[str, Any]:
     use = call.body["use"]
     plugins = call.daemon.plugins
-    if not plugins.is_allowed(use):
-        known = ", ".join(sorted(offered()))
+    if use not in plugins.allowed:
+        known = ", ".join(sorted(plugins.allowed))
         raise Problem(
             422,
             f"No plugin {use!r} is installed, nor in the configuration; there are {known}.",
@@ -57,7 +92,7 @@ async def reload(call: Call) -> dict[str, Any]:
     each = _find(call)
     settings = each.settings
     if settings is not None and "settings" in call.body:
-        settings = _read(settings.use, call.body["settings"])
+        settings = _read(settings.use, with_secrets(call.body["settings"], settings))
     try:
         return _with_settings(await call.daemon.plugins.reload(each.name, settings))
     except KeyError:
@@ -88,13 +123,16 @@ def _read(use: str, settings: dict[str, Any]) -> PluginSettings:
 
 def _shown(each: RunningPlugin) -> dict[str, Any]:
     kind = type(each.plugin)
-    text = inspect.getdoc(kind) or ""
     return {
         "name": each.name,
         "kind": f"{kind.__module__}:{kind.__qualname__}",
         "priority": each.priority,
-        "description": text.partition("\n")[0],
+        "description": _first_line(kind),
     }
+
+
+def _first_line(kind: Any) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
 
 
 def _with_settings(each: RunningPlugin) -> dict[str, Any]:
@@ -111,6 +149,15 @@ ROUTES = (
         "Plugins that run",
         "plugins",
         answer=list_of(PLUGIN),
+    ),
+    Route(
+        "GET",
+        "/available-plugins",
+        Role.ADMINISTRATOR,
+        show_available,
+        "Plugins that can be loaded: those that are installed, or in the configuration",
+        "plugins",
+        answer=list_of(AVAILABLE),
     ),
     Route(
         "GET",
