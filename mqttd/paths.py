@@ -33,4 +33,12 @@ def find_control_socket(environment: Mapping[str, str] | None = None) -> Path:
     """Where a command with this *environment* shall look: the first that is there."""
     own = control_socket(user_state_path("mqttd", appauthor=False), environment)
     candidates = [own, *(folder / CONTROL_SOCKET for folder in SYSTEM)]
-    return next((path for path in candidates if path.exists()), own)
+    return next((path for path in candidates if _is_there(path)), own)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        # The folder of a daemon that is not this user's: who connects is told so.
+        return True

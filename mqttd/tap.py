@@ -36,6 +36,12 @@ from mqttd.settings import LOG_LEVELS, OWN_SITE, BrokerSettings
 from mqttd.store.directory import default_directory
 from mqttd.systemd import Supervisor
 
+#: Said of an endpoint ``systemd:``.
+NO_SOCKET = (
+    "systemd handed over no such socket: its unit, whose FileDescriptorName= is the name, "
+    "must be started before mqttd (systemctl start mqttd.socket)"
+)
+
 
 class Options(usage.Options, AuthOptionMixin):
     """What ``twistd mqttd`` understands."""
@@ -134,6 +140,11 @@ class Options(usage.Options, AuthOptionMixin):
                 if listener.endpoint.startswith("site:"):
                     raise ValueError(f"{OWN_SITE} is there, if [http] has an endpoint")
                 serverFromString(reactor, listener.endpoint)
+            except LookupError:
+                # Sockets of systemd are there in the service only, not where a person checks.
+                if not self["check-config"]:
+                    text = f" {listener.endpoint!r}: {NO_SOCKET}"
+                    problems.append(Problem(("listener", index), text))
             except Exception as error:
                 text = f" bad endpoint {listener.endpoint!r}: {error}"
                 problems.append(Problem(("listener", index), text))

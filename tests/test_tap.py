@@ -142,6 +142,16 @@ def test_a_bad_endpoint_is_told_before_the_start(capsys: pytest.CaptureFixture[s
     assert "bad endpoint 'tpc:1883'" in text
 
 
+def test_a_socket_that_systemd_did_not_give_is_told_unless_it_is_only_checked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("--allow-anonymous", "--listen", "systemd:domain=INET6:name=mqtt")
+    assert "systemctl start mqttd.socket" in refused(capsys, *arguments)
+    with pytest.raises(SystemExit) as ended:
+        parsed(*arguments, "--check-config")
+    assert ended.value.code == 0
+
+
 def test_mqtt_on_the_http_endpoint_needs_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

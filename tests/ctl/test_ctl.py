@@ -112,3 +112,15 @@ def test_the_socket_is_where_the_service_manager_says(tmp_path: Path) -> None:
     assert control_socket("/data", environment) == tmp_path / "control.socket"
     assert find_control_socket(environment) == tmp_path / "control.socket"
     assert control_socket("/data", {}) == Path("/data/control.socket")
+
+
+def test_a_socket_that_may_not_be_seen_is_still_the_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the person is told who may use it."""
+
+    def exists(path: Path) -> bool:
+        if path.parts[:2] == ("/", "run"):
+            raise PermissionError
+        return False
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert find_control_socket({"HOME": "/home/x"}) == Path("/run/mqttd/control.socket")
