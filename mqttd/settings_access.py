@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from mqttd.fields import SettingError, count, flag, seconds, size, text
+from mqttd.fields import SettingError, count, flag, seconds, size, text, texts
 from mqttd.settings_authentication import RedisSettings, SQLSettings, WebLoginSettings
 
 
@@ -54,6 +54,8 @@ class MosquittoFileSettings(RuleSourceSettings):
 
     #: Where the file is.
     path: str = text()
+    #: Names of the listeners that it is for; none: it is for all of them.
+    listeners: tuple[str, ...] = texts((), "a list of names of listeners", bool)
 
     def __attrs_post_init__(self) -> None:
         _need(self, "path")

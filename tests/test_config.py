@@ -49,6 +49,7 @@ from mqttd.settings import (
 from mqttd.settings_access import (
     RULE_SOURCES,
     ClaimsSettings,
+    MosquittoFileSettings,
     RedisRulesSettings,
     RuleFileSettings,
     SQLRulesSettings,
@@ -446,6 +447,7 @@ def test_the_example_file_has_every_setting() -> None:
     url, query = "https://a", "SELECT 1"
     sources = (
         RuleFileSettings(path="a"),
+        MosquittoFileSettings(path="a"),
         ClaimsSettings(),
         WebRulesSettings(url=url),
         SQLRulesSettings(query=query, database="a"),

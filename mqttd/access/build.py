@@ -39,11 +39,21 @@ from mqttd.settings_access import (
 class FileSource:
     """Rules that were read from a file."""
 
-    def __init__(self, name: str, rules: Any) -> None:
+    def __init__(self, name: str, rules: Any, listeners: Iterable[str] = ()) -> None:
+        """:param listeners: names of those that the rules are for; none: for all."""
         self.name = name
         self.rules = rules
         self.checks: frozenset[str] = rules.checks
-        self.decide: Callable[[AccessRequest], Decision | None] = rules.decide
+        self._listeners = frozenset(listeners)
+        self.decide: Callable[[AccessRequest], Decision | None] = (
+            self._decide_there if self._listeners else rules.decide
+        )
+
+    def _decide_there(self, request: AccessRequest) -> Decision | None:
+        if request.listener_name not in self._listeners:
+            return None
+        decision: Decision | None = self.rules.decide(request)
+        return decision
 
     def start(self) -> None:
         """A file is read already."""
@@ -95,7 +105,8 @@ def _rule_file(settings: RuleFileSettings, around: Surroundings) -> FileSource:
 
 
 def _mosquitto(settings: MosquittoFileSettings, around: Surroundings) -> FileSource:
-    return FileSource(settings.name or settings.path, load_mosquitto(settings.path))
+    name = settings.name or settings.path
+    return FileSource(name, load_mosquitto(settings.path), settings.listeners)
 
 
 def _claims(settings: ClaimsSettings, around: Surroundings) -> ClaimsSource:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from attrs import asdict
 
 from mqttd.config import ConfigError, check_listeners, parse_settings
 from mqttd.ctl.context import Context
 from mqttd.ctl.errors import Failed
-from mqttd.ctl.mosquitto_conf import Converted, convert
+from mqttd.ctl.mosquitto_conf import Converted, Unfit, convert
 from mqttd.ctl.output import Output
 from mqttd.ctl.parser import Subparsers, command
 
@@ -25,20 +28,32 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(context: Context) -> None:
     given = context.arguments
-    try:
-        text = Path(given.file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise Failed(f"{given.file}: {reason}") from None
-    converted = convert(text.splitlines())
+    converted = convert(_read(Path(given.file)), included)
     toml = HEAD.format(name=given.file) + converted.toml()
     problems = check(toml, converted)
     if context.out.as_json:
-        report = [{"line": r.line, "option": r.option, "text": r.text} for r in converted.report]
+        report = [asdict(remark) for remark in converted.report]
         context.out.value({"toml": toml, "report": report, "problems": problems})
         return
     _write(context, toml)
     _report(converted, problems)
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise Failed(f"{path}: {reason}") from None
+
+
+def included(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """In mosquitto's order: a letter's capital first."""
+    paths = [path for path in Path(folder).glob("*.conf") if not path.name.startswith(".")]
+    if not Path(folder).is_dir():
+        raise Unfit("is no folder that can be read here")
+    for path in sorted(paths, key=lambda path: (path.name.lower(), path.name)):
+        yield str(path), _read(path)
 
 
 def check(toml: str, converted: Converted) -> list[str]:
@@ -67,14 +82,11 @@ def _write(context: Context, toml: str) -> None:
 
 def _report(converted: Converted, problems: list[str]) -> None:
     out = Output(sys.stderr)
-    rows = [
-        {"line": remark.line or "-", "option": remark.option, "remark": remark.text}
-        for remark in converted.report
-    ]
-    if rows:
+    if converted.report:
         out.line("What has no counterpart, or needs a look:")
-        for row in rows:
-            out.line(f"  line {row['line']}: {row['option']}: {row['remark']}")
+        for remark in converted.report:
+            place = f"line {remark.line or '-'}" + (remark.file and f" of {remark.file}")
+            out.line(f"  {place}: {remark.option}: {remark.text}")
     else:
         out.line("Everything was taken over.")
     for problem in problems:

@@ -2,7 +2,9 @@
 
 ``importing`` calls ``convert``. Each option has an entry in one of the tables below; what
 an entry cannot express it says to the report. What belongs to a listener in mosquitto
-does so here; what stood before the first ``listener`` is that of the default one.
+does so here; what stood before the first ``listener`` is that of the default one. Who may
+come in and what they may do belongs to all listeners, wherever it stands, unless
+``per_listener_settings`` says otherwise.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class Remark:
     line: int
     option: str
     text: str
+    #: Where it stands, if not in the file that was named.
+    file: str = ""
 
 
 @define
@@ -128,8 +132,6 @@ def _tls_version(value: str) -> str:
 
 #: Option -> table, key, conversion.
 EVERYWHERE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
-    "allow_zero_length_clientid": ("protocol", "zero_length_client_id", _flag),
-    "auto_id_prefix": ("protocol", "assigned_client_id_prefix", _text),
     "max_inflight_messages": ("session", "maximum_inflight", _at_least_one(65_535)),
     "max_inflight_bytes": ("session", "maximum_inflight_bytes", _number),
     "max_queued_messages": ("session", "maximum_queued_messages", _at_least_one(1_000_000)),
@@ -145,15 +147,21 @@ EVERYWHERE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "sys_interval": ("broker", "sys_interval", _number),
 }
 
+#: The same for what holds for all listeners, or for one with ``per_listener_settings``.
+OF_SECURITY: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "allow_anonymous": ("", "allow_anonymous", _flag),
+    "allow_zero_length_clientid": ("protocol", "zero_length_client_id", _flag),
+    "auto_id_prefix": ("protocol", "assigned_client_id_prefix", _text),
+}
+
 #: The same for a listener: part ("" is the listener itself), key, conversion.
 OF_A_LISTENER: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "max_connections": ("limits", "maximum_connections", _connections),
     "max_qos": ("protocol", "maximum_qos", _number),
+    "maximum_qos": ("protocol", "maximum_qos", _number),
     "max_topic_alias": ("protocol", "topic_alias_maximum", _number),
     "mount_point": ("", "mount_point", _text),
     "use_username_as_clientid": ("protocol", "user_name_as_client_id", _flag),
-    "set_tcp_nodelay": ("", "tcp_no_delay", _flag),
-    "allow_anonymous": ("", "allow_anonymous", _flag),
     "certfile": ("tls", "certificate", _text),
     "keyfile": ("tls", "private_key", _text),
     "cafile": ("tls", "client_authorities", _text),
@@ -171,7 +179,6 @@ _ENGINE = "OpenSSL has given engines up"
 
 #: Options that are heard and need nothing, or have no counterpart -> why.
 WITHOUT: dict[str, str] = {
-    "per_listener_settings": "always so: what a listener does not say it inherits",
     "allow_duplicate_messages": "overlapping subscriptions give one copy",
     "auth_opt_*": _PLUGIN,
     "auth_plugin": _PLUGIN,
@@ -184,7 +191,6 @@ WITHOUT: dict[str, str] = {
     "connection_messages": "level in [log]",
     "dhparamfile": "elliptic curves need none",
     "http_dir": "a web server in front serves files",
-    "include_dir": "join the files by hand, and import the result",
     "log_dest": _LOG,
     "log_facility": _LOG,
     "log_timestamp": "each line has its time",
@@ -197,7 +203,7 @@ WITHOUT: dict[str, str] = {
     "plugin_opt_*": _PLUGIN,
     "psk_file": _PSK,
     "psk_hint": _PSK,
-    "retained_persistence": _STORE,
+    "retry_interval": "mosquitto 2.0 ignores it, too: nothing is sent again while connected",
     "tls_engine": _ENGINE,
     "tls_engine_kpass_sha1": _ENGINE,
     "tls_keyform": _ENGINE,
@@ -212,13 +218,17 @@ SPECIAL = frozenset(
         "acl_file",
         "bind_address",
         "connection",
+        "include_dir",
         "listener",
         "log_type",
         "password_file",
+        "per_listener_settings",
         "persistence",
         "port",
         "protocol",
         "require_certificate",
+        "retained_persistence",
+        "set_tcp_nodelay",
         "socket_domain",
         "use_identity_as_username",
         "use_subject_as_username",
@@ -261,14 +271,21 @@ _LEVELS = ("debug", "info", "warn", "error")
 # --- the file -----------------------------------------------------------------------------
 
 
-def convert(lines: Iterable[str]) -> Converted:
-    """*lines* of a mosquitto.conf as a configuration of ours, with a report."""
-    reader = _Reader()
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            option, _, value = text.partition(" ")
-            reader.read(number, option, value.strip())
+#: Name of a folder -> name and lines of each file that mosquitto would read there.
+Include = Callable[[str], Iterable[tuple[str, Iterable[str]]]]
+
+
+def _nothing(folder: str) -> Iterable[tuple[str, Iterable[str]]]:
+    raise Unfit("is not read here")
+
+
+def convert(lines: Iterable[str], include: Include = _nothing) -> Converted:
+    """*lines* of a mosquitto.conf as a configuration of ours, with a report.
+
+    :param include: reads an ``include_dir``; raises ``Unfit`` where it cannot.
+    """
+    reader = _Reader(include)
+    reader.read_file("", lines)
     return reader.finish()
 
 
@@ -280,6 +297,7 @@ class _Listener:
     #: Address, or path of a Unix socket where the port is 0.
     address: str = ""
     domain: str = ""
+    acl_file: str = ""
     parts: dict[str, Table] = field(factory=dict)
     identity: str = ""
     require_certificate: bool = False
@@ -300,11 +318,15 @@ class _Listener:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, include: Include) -> None:
+        self._include = include
         self._result = Converted()
+        self._file = ""
         self._first = _Listener()
         self._listeners: list[_Listener] = []
-        self._anonymous: bool | None = None
+        self._apart = False
+        #: Keys of all listeners.
+        self._common: Table = {}
         self._bridge = ""
         self._default_used = False
         self._passwords: dict[str, str] = {}
@@ -315,12 +337,20 @@ class _Reader:
         return self._listeners[-1] if self._listeners else self._first
 
     def _remark(self, line: int, option: str, text: str) -> None:
-        self._result.report.append(Remark(line, option, text))
+        self._result.report.append(Remark(line, option, text, self._file))
+
+    def read_file(self, name: str, lines: Iterable[str]) -> None:
+        """One file; *name* is "" for the one that was named by the person."""
+        self._file = name
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if text and not text.startswith("#"):
+                option, _, value = text.partition(" ")
+                self.read(number, option, value.strip())
+        self._file = ""
 
     def read(self, line: int, option: str, value: str) -> None:
         if self._bridge and (option in OF_A_BRIDGE or option.startswith("bridge_")):
-            return
-        if option == "per_listener_settings" and value == "false":
             return
         try:
             if option in SPECIAL:
@@ -328,8 +358,11 @@ class _Reader:
             elif option in EVERYWHERE:
                 table, key, change = EVERYWHERE[option]
                 self._result.tables.setdefault(table, {})[key] = change(value)
+            elif option in OF_SECURITY:
+                self._of_security(option, value)
             elif option in OF_A_LISTENER:
-                self._of_listener(line, option, value)
+                part, key, change = OF_A_LISTENER[option]
+                self._listener.set(part, key, change(value))
             else:
                 self._remark(line, option, self._why(option))
         except Unfit as error:
@@ -348,13 +381,14 @@ class _Reader:
         else:
             getattr(self, f"_{option}")(line, value)
 
-    def _of_listener(self, line: int, option: str, value: str) -> None:
-        part, key, change = OF_A_LISTENER[option]
-        converted = change(value)
-        if option == "allow_anonymous" and not self._listeners:
-            self._anonymous = converted
+    def _of_security(self, option: str, value: str) -> None:
+        part, key, change = OF_SECURITY[option]
+        if self._apart:
+            self._listener.set(part, key, change(value))
+        elif part:
+            self._result.tables.setdefault(part, {})[key] = change(value)
         else:
-            self._listener.set(part, key, converted)
+            self._common[key] = change(value)
 
     # --- options with a method of their own ---
 
@@ -391,7 +425,11 @@ class _Reader:
         self._first.address = value
 
     def _socket_domain(self, line: int, value: str) -> None:
+        if value not in ("ipv4", "ipv6"):
+            raise Unfit("must be ipv4 or ipv6")
         self._listener.domain = value
+        if value == "ipv6":
+            self._remark(line, "socket_domain", "IPv4 comes in, too, where the system maps it")
 
     def _require_certificate(self, line: int, value: str) -> None:
         self._listener.require_certificate = _flag(value)
@@ -401,8 +439,21 @@ class _Reader:
             self._listener.identity = "cn"
 
     def _use_subject_as_username(self, line: int, value: str) -> None:
-        if _flag(value):
+        # The identity has priority there.
+        if _flag(value) and not self._listener.identity:
             self._listener.identity = "dn"
+
+    def _per_listener_settings(self, line: int, value: str) -> None:
+        self._apart = _flag(value)
+
+    def _include_dir(self, line: int, value: str) -> None:
+        if self._file:
+            raise Unfit("stands in a file that is included; mosquitto would not read it")
+        for name, lines in self._include(value):
+            self.read_file(name, lines)
+
+    def _set_tcp_nodelay(self, line: int, value: str) -> None:
+        self._common["tcp_no_delay"] = _flag(value)
 
     def _password_file(self, line: int, value: str) -> None:
         if value not in self._passwords:
@@ -411,20 +462,20 @@ class _Reader:
             self._result.authentication.append(
                 {"type": "password-file", "name": name, "path": value}
             )
-        if self._listeners:
+        if self._apart:
             self._listener.set("", "authentication", [self._passwords[value]])
 
     def _acl_file(self, line: int, value: str) -> None:
-        if any(entry["path"] == value for entry in self._result.authorization):
-            return
-        self._result.authorization.append({"type": "mosquitto", "path": value})
-        if self._listeners:
-            text = "rules hold for all listeners; a rule file of ours can tell them apart"
-            self._remark(line, "acl_file", text)
+        if self._apart:
+            self._listener.acl_file = value
+        else:
+            self._result.authorization = [{"type": "mosquitto", "path": value}]
 
     def _persistence(self, line: int, value: str) -> None:
         store = self._result.tables.setdefault("store", {})
         store["backend"] = "sqlite" if _flag(value) else "memory"
+
+    _retained_persistence = _persistence
 
     def _log_type(self, line: int, value: str) -> None:
         levels = {"debug": 0, "all": 0, "warning": 2, "error": 3, "none": 3}
@@ -449,7 +500,28 @@ class _Reader:
         local_only = not self._listeners and not self._default_used
         for listener in listeners:
             self._result.listeners.append(self._finished(listener, local_only))
+        self._finish_rules(listeners)
         return self._result
+
+    def _finish_rules(self, listeners: list[_Listener]) -> None:
+        """Each listener's ``acl_file``, by its name."""
+        entries: dict[str, list[str]] = {}
+        for number, (listener, table) in enumerate(
+            zip(listeners, self._result.listeners, strict=True), 1
+        ):
+            if listener.acl_file:
+                table["name"] = f"listener-{number}"
+                entries.setdefault(listener.acl_file, []).append(table["name"])
+        for path, names in entries.items():
+            rules = {"type": "mosquitto", "path": path, "listeners": names}
+            self._result.authorization.append(rules)
+        for listener in listeners:
+            if entries and not listener.acl_file:
+                text = (
+                    f"{listener.endpoint} has none, so that mosquitto allows everything there, "
+                    "and mqttd nothing: give it one, or a rule file that allows what it may"
+                )
+                self._remark(listener.line, "acl_file", text)
 
     @staticmethod
     def _names(listener: _Listener) -> list[str]:
@@ -458,11 +530,12 @@ class _Reader:
     def _finished(self, listener: _Listener, local_only: bool) -> Table:
         if local_only:
             listener.address = "127.0.0.1"
-        own = listener.parts.pop("", {})
-        anonymous = own.pop("allow_anonymous", self._anonymous)
-        if anonymous is None:
-            # Without any listener mosquitto serves this machine, and asks nobody.
-            anonymous = local_only and not self._passwords
+        own = {**self._common, **listener.parts.pop("", {})}
+        # Without any listener mosquitto serves this machine, and asks nobody.
+        unsaid = local_only and not self._passwords
+        anonymous = own.pop("allow_anonymous", unsaid)
+        if self._apart and self._passwords:
+            own.setdefault("authentication", [])
         mount_point = own.get("mount_point", "")
         if mount_point and not mount_point.endswith("/"):
             own["mount_point"] = mount_point + "/"

@@ -68,14 +68,11 @@ def test_listeners_become_endpoints(line: str, endpoint: str) -> None:
 
 def test_what_stands_after_a_listener_is_its_own() -> None:
     first, second = settings(
-        "allow_anonymous true\n"
-        "listener 1\nmax_connections 5\nmax_qos 1\nmount_point a/\n"
-        "listener 2\nallow_anonymous false\nset_tcp_nodelay false\nmax_connections -1\n"
+        "listener 1\nmax_connections 5\nmax_qos 1\nmount_point a/\nlistener 2\nmax_connections -1\n"
     ).listeners
     assert (first.limits.maximum_connections, first.protocol.maximum_qos) == (5, 1)
-    assert (first.mount_point, first.allow_anonymous) == ("a/", True)
     assert (second.limits.maximum_connections, second.protocol.maximum_qos) == (0, 2)
-    assert (second.tcp_no_delay, second.allow_anonymous) == (False, False)
+    assert (first.mount_point, second.mount_point) == ("a/", "")
 
 
 def test_limits_hold_for_all() -> None:
@@ -125,7 +122,6 @@ def test_passwords_of_listeners_stay_apart() -> None:
         "per_listener_settings true\nlistener 1\npassword_file a\nlistener 2\npassword_file b\n"
     ).listeners
     assert first.authentication != second.authentication
-    assert "per_listener_settings" in remarks("per_listener_settings true")
 
 
 def test_the_rest_is_reported_with_its_line() -> None:
@@ -149,6 +145,7 @@ def test_a_bridge_is_reported_once() -> None:
 OPTIONS = sorted(
     {
         *mosquitto_conf.EVERYWHERE,
+        *mosquitto_conf.OF_SECURITY,
         *mosquitto_conf.OF_A_LISTENER,
         *mosquitto_conf.WITHOUT,
         *mosquitto_conf.SPECIAL,
