@@ -264,6 +264,7 @@ BROKERS = [
     Broker("mqttd-lean", _mqttd("-r", "mqttd"), tls=True, named_only=True),
     Broker("mqttd-default", _mqttd_default, named_only=True),
     Broker("mqttd-full", _mqttd(more=_MQTTD_FULL_TOML), tls=True, named_only=True),
+    Broker("mqttd-full-lean", _mqttd("-r", "mqttd", more=_MQTTD_FULL_TOML), named_only=True),
     Broker("mqttd-compiled", _compiled(), tls=True, named_only=True, root=COMPILED),
     Broker("mqttd-compiled-lean", _compiled("-r", "mqttd"), named_only=True, root=COMPILED),
     Broker("mosquitto", _mosquitto(), tls=True, version=("mosquitto", "-h")),

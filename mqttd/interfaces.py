@@ -61,6 +61,9 @@ class ITransport(Interface):
     def write(data: bytes) -> None:
         """Send *data*, in order, gathered with what the turn writes besides."""
 
+    def write_now(data: bytes) -> None:
+        """Send *data*, in order, which is all that this turn has for the client."""
+
     def pause(reason: int) -> None:
         """Stop reading and parsing for *reason* (``mqttd.broker.pause``)."""
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mqttd.net.factory import Network
+from mqttd.net.flight import room
 from mqttd.net.listener import Listener
 from mqttd.settings import ListenerSettings
 
@@ -70,7 +71,7 @@ class Listeners:
     def record(self, size: int) -> None:
         """Have the flight recorders of connections to come keep *size* bytes."""
         for listener in self.all():
-            listener.factory.flight_size = size // 2
+            listener.factory.flight_room = room(size)
 
     def clear(self) -> None:
         """Forget all; they have been stopped."""

@@ -55,6 +55,9 @@ class Passage:
         while (packet := self._parser.next_packet()) is not None:
             self.client.answered(packet)
 
+    def write_now(self, data: bytes) -> None:
+        self.write(data)
+
     def pause(self, reason: int) -> None:
         self.paused |= reason
 

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 
 from mqttd.broker.connection import State
+from mqttd.net.flight import room
 from mqttd.net.limiter import Limits
 from mqttd.net.outbound import Flusher
 from mqttd.net.peer import peer_of
@@ -44,8 +45,8 @@ class MQTTFactory(ServerFactory):
         self.settings = settings
         self.flusher = network.flusher
         self.limits = network.limits
-        #: Bytes after which a flight recorder turns the page; it keeps two.
-        self.flight_size = broker.settings.flight.size // 2
+        #: The length at which a flight recorder forgets its oldest entries.
+        self.flight_room = room(broker.settings.flight.size)
         #: Those that are connected.
         self.protocols: set[MQTTProtocol] = set()
         self._addresses: dict[str, int] = {}

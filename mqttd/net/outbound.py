@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from mqttd.broker.pause import CLOSING, OUTPUT
 from mqttd.interfaces import IPacketWatcher
-from mqttd.net.flight import HEAD, SHORT, pack
+from mqttd.net.flight import AT_ONCE, SHORT, Flight, forget, piece
 from mqttd.net.limiter import Limiter
 from mqttd.net.peer import innermost, unsent
 
@@ -43,11 +43,8 @@ LEAST_BUFFER = 4096
 FULL = 1
 PACED = 2
 
-#: First four bits of a PUBLISH.
+#: First four bits of a PUBLISH, and with those of QoS, which are 0 for QoS 0.
 _PUBLISH = 0x30
-#: With the bits of QoS, which are 0 for QoS 0. A single frame that is such a PUBLISH, or a
-#: run of them, is not noted: no answer is due to it, and of the cost of many small sends
-#: a note would be 5 per cent.
 _KIND_AND_QOS = 0xF6
 
 
@@ -127,7 +124,6 @@ class Outbound:
     _pace_call: IDelayedCall | None = None
     _stall_timer: Timer | None = None
     _full_since = 0.0
-    _flight_before: bytearray | None = None
 
     def __init__(self) -> None:
         self.connected = 0
@@ -142,7 +138,7 @@ class Outbound:
         self._holding = 0
         self._pauses = 0
         #: What came and went last; None before CONNECT, and where it is not wanted.
-        self._flight: bytearray | None = None
+        self._flight: Flight | None = None
 
     def start_output(self, limits: ConnectionLimits) -> None:
         """The transport is there."""
@@ -189,6 +185,40 @@ class Outbound:
         if waiting > self._room:
             self._look_closer(waiting)
 
+    def write_now(self, data: bytes, came: bytes = b"", seconds: float = 0.0) -> None:
+        """Write all that a chunk has for this client; it may be nothing.
+
+        What ``write`` and ``flush`` do, in one, for a chunk that is one message. *came* is
+        that message, and *seconds* when, if it is from this client.
+        """
+        if self._frames or self._holding or len(data) > self._room:
+            self.write_in_order(data, came, seconds)
+            return
+        factory = self.factory
+        flight = self._flight
+        if flight is not None and (came or data[0] & _KIND_AND_QOS != _PUBLISH):
+            flight += (seconds or factory.broker.seconds(), came, data)
+            if len(flight) > factory.flight_room:
+                forget(flight)
+        if data:
+            factory.broker.metrics.bytes_sent += len(data)
+            try:
+                self.transport.write(data)
+            except Exception:
+                log.failure("Output could not be written")
+
+    def write_in_order(self, data: bytes, came: bytes = b"", seconds: float = 0.0) -> None:
+        """The same, behind what waits."""
+        if came and self._flight is not None:
+            self._flight += (seconds, came, b"")
+        if data:
+            flusher = self.factory.flusher
+            flusher.chunks += 1
+            self.write(data)
+            flusher.chunks -= 1
+            if flusher.touched and not flusher.chunks:
+                flusher.flush()
+
     def _look_closer(self, waiting: int) -> None:
         if self.watcher is not None:
             self.watcher.sent(self._frames[-1])
@@ -220,20 +250,21 @@ class Outbound:
             broker = self.factory.broker
             broker.metrics.bytes_sent += len(data)
             flight = self._flight
-            if (
-                flight is not None
-                and not (alone and data[0] & _KIND_AND_QOS == _PUBLISH)
-                and len(data) > SHORT
-            ):
-                flight += pack(broker.seconds(), 0, -len(data)) + data[:HEAD]
-                if len(flight) > self.factory.flight_size:
-                    self.turn_page()
+            # A single frame that is PUBLISH with QoS 0, or a run of them, is not noted: no
+            # answer is due to it.
+            if flight is not None and not (alone and data[0] & _KIND_AND_QOS == _PUBLISH):
+                self._note(flight, data)
             self.transport.write(data)
 
-    def turn_page(self) -> None:
-        """Enough is noted here; what was before is forgotten, since to look for the
-        oldest entries each time would cost more than to note them."""
-        self._flight_before, self._flight = self._flight, bytearray()
+    def _note(self, flight: Flight, went: bytes) -> None:
+        if len(went) > SHORT:
+            now = self.factory.broker.seconds()
+            if flight and flight[-1] == b"" and now < flight[-3] + AT_ONCE:  # type: ignore[operator]
+                flight[-1] = piece(went)
+                return
+            flight += (now, b"", piece(went))
+            if len(flight) > self.factory.flight_room:
+                forget(flight)
 
     def _flush_paced(self, pacer: Limiter) -> None:
         frames = self._frames
@@ -257,10 +288,8 @@ class Outbound:
             broker = self.factory.broker
             broker.metrics.bytes_sent += len(data)
             flight = self._flight
-            if flight is not None and len(data) > SHORT:
-                flight += pack(broker.seconds(), 0, -len(data)) + data[:HEAD]
-                if len(flight) > self.factory.flight_size:
-                    self.turn_page()
+            if flight is not None:
+                self._note(flight, data)
             self.transport.write(data)
 
     def _hold_back(self, delay: float) -> None:

@@ -35,7 +35,7 @@ from mqttd.broker import fast_lane
 from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
 from mqttd.interfaces import FlightEntry, IPacketWatcher, ITransport, Peer
-from mqttd.net.flight import HEAD, SHORT, entries, pack
+from mqttd.net.flight import SHORT, entries, forget, piece
 from mqttd.net.limiter import Limiter
 from mqttd.net.outbound import FULL, Outbound
 from mqttd.net.peer import ending_of, innermost, unread, unread_after_end, unsent
@@ -71,8 +71,8 @@ class MQTTProtocol(Outbound):
         "_processing",
         "_reading",
         "_silence",
-        "_taken",
         "_timer",
+        "_unnoted",
         "last_seen",
         "limiter",
         "parser",
@@ -99,13 +99,16 @@ class MQTTProtocol(Outbound):
         #: never; less: it has yet to be accepted.
         self._silence = -1.0
         self._timer: Timer | None = None
-        #: Bytes that came since the flight recorder began.
-        self._taken = 0
+        #: Bytes that wait in the parser and came while the flight recorder looked away.
+        self._unnoted = 0
         self._reading = True
         self._processing = False
-        self._fast = False
-        #: The parser is empty, and the fast lane may see what comes before it does.
-        self._direct = False
+        #: How long a packet alone may be to take the shortest way; 0: the fast lane
+        #: is not for this connection.
+        self._fast = 0
+        #: The same where nothing is in the parser's hands and no reason to pause, so that
+        #: the lane may see what comes before the parser does; else 0.
+        self._direct = 0
         protocol = self.listener.protocol
         self.parser = Parser(
             protocol.maximum_packet_size,
@@ -153,6 +156,7 @@ class MQTTProtocol(Outbound):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._pauses |= CLOSING
+        self._direct = 0
         self._set_timer(None)
         self._stop_rate_call()
         self.stop_output()
@@ -166,30 +170,59 @@ class MQTTProtocol(Outbound):
     # --- Twisted's side: input ------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
+        if len(data) <= self._direct:
+            # Most events are one message; ``_receive`` would make five calls for it.
+            try:
+                answer = fast_lane.take_alone(self.connection, data)
+                if answer is not None:
+                    now = self.last_seen = self.factory.broker.seconds()
+                    self.write_now(answer, data, now)
+                    if self.limiter is not None and self.limiter.bytes:
+                        self._wait_for_tokens(self.limiter.take_bytes(len(data)))
+                    return
+            except Exception:
+                self._failed()
+                return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         if self._pauses & CLOSING:
             self._drop(len(data))
             return
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
-        now = self.last_seen = broker.seconds()
-        direct = self._direct and not self._pauses
+        self.last_seen = broker.seconds()
+        direct = self._direct
         if not direct:
-            self._direct = False
             self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
         if self._flight is not None:
-            self._taken += len(data)
-            # In a pause the window is not looked at: it would be joined anew each time.
-            if not self._pauses:
-                held, position = (data, 0) if direct else self.parser.window()
-                size = len(held) - position
-                if size > SHORT:
-                    self._flight += pack(now, self._taken, size) + held[position : position + HEAD]
-                    if len(self._flight) > self.factory.flight_size:
-                        self.turn_page()
+            self._note_input(data)
         if not self._pauses:
             self._process(data if direct else b"")
         if self.limiter is not None and self.limiter.bytes:
             self._wait_for_tokens(self.limiter.take_bytes(len(data)))
+
+    def _note_input(self, data: bytes) -> None:
+        flight = self._flight
+        assert flight is not None
+        if self._pauses:
+            # The window is not looked at: it would be joined anew each time.
+            self._unnoted += len(data)
+            return
+        if self._direct:
+            held, position, before = data, 0, 0
+        else:
+            held, position = self.parser.window()
+            before = max(0, len(held) - position - len(data) - self._unnoted)
+        size = len(held) - position
+        if not size:
+            # A part of a packet, which is noted when it is whole.
+            self._unnoted += len(data)
+        elif size != SHORT or held[position + 1]:
+            flight += (self.last_seen, piece(held, position, before), b"")
+            self._unnoted = 0
+            if len(flight) > self.factory.flight_room:
+                forget(flight)
 
     def _drop(self, size: int) -> None:
         """The client goes on sending while its connection is closed."""
@@ -209,7 +242,7 @@ class MQTTProtocol(Outbound):
                 # Most chunks never see the parser: five calls less for each.
                 taken = fast_lane.take(self.connection, data, 0)
                 if taken != len(data):
-                    self._parse(data[taken:] if taken else data, False)
+                    self._parse(data[taken:] if taken else data, 0)
         except ProtocolViolation as violation:
             self._violated(violation)
         except Exception:
@@ -222,13 +255,13 @@ class MQTTProtocol(Outbound):
         if self._pauses or not self._reading:
             self._read_or_not()
 
-    def _parse(self, data: bytes, fast: bool) -> None:
+    def _parse(self, data: bytes, fast: int) -> None:
         """Handle what the parser holds, with *data* behind it.
 
         *fast*: the lane may have the first packet; it has not refused it already.
         """
         parser, connection = self.parser, self.connection
-        self._direct = False
+        self._direct = 0
         if data:
             parser.feed(data)
         while not self._pauses:
@@ -239,7 +272,9 @@ class MQTTProtocol(Outbound):
                 break
             self._handle(packet)
             fast = self._fast
-        self._direct = self._fast and not parser.pending
+        pending = parser.pending
+        self._unnoted = min(self._unnoted, pending)
+        self._direct = 0 if pending or self._pauses else self._fast
 
     def _handle(self, packet: Packet) -> None:
         if self.watcher is not None:
@@ -286,6 +321,7 @@ class MQTTProtocol(Outbound):
         if not self._pauses:
             self._paused_at = self.factory.broker.seconds()
         self._pauses |= reason
+        self._direct = 0
         if not self._processing:
             self._read_or_not()
 
@@ -371,7 +407,8 @@ class MQTTProtocol(Outbound):
         # Message by message is not how the fast lane counts.
         counted = self.limiter is not None and self.limiter.messages
         wanted = self.factory.broker.use_fast_lane and self.watcher is None
-        self._fast = wanted and not counted
+        longest = min(fast_lane.LONGEST_ALONE, self.connection.maximum_incoming)
+        self._fast = longest if wanted and not counted else 0
         self._direct = self._direct and self._fast
 
     # --- who looks on -------------------------------------------------------------------
@@ -390,7 +427,7 @@ class MQTTProtocol(Outbound):
         self.limiter = self.factory.limits.join_user(self.limiter, user)
         self._choose_lane()
         self._silence = keep_alive
-        if self.factory.flight_size:
+        if self.factory.flight_room:
             self._begin_flight()
         delay = min(keep_alive or LOOK_INTERVAL, LOOK_INTERVAL)
         # The timer of the deadline for CONNECT goes on, unless it comes too late.
@@ -400,16 +437,13 @@ class MQTTProtocol(Outbound):
 
     def _begin_flight(self) -> None:
         """Only now: CONNECT has a password, and nobody shall find it in a recorder."""
-        self._flight = bytearray()
-        self._taken = self.parser.pending
+        self._flight = []
         data, position = self.parser.window()
-        size = len(data) - position
-        if size > SHORT:
-            self._flight += pack(self.last_seen, self._taken, size)
-            self._flight += data[position : position + HEAD]
+        if len(data) > position:
+            self._flight += (self.last_seen, piece(data, position), b"")
 
     def flight(self) -> tuple[FlightEntry, ...]:
-        return tuple(entries((self._flight_before or b"") + (self._flight or b"")))
+        return tuple(entries(self._flight or []))
 
     def close(self) -> None:
         if self._pauses & CLOSING:
@@ -418,6 +452,7 @@ class MQTTProtocol(Outbound):
         if self._frames:
             self.flush_all()
         self._pauses |= CLOSING
+        self._direct = 0
         self._stop_rate_call()
         transport = self.transport
         transport.unregisterProducer()
@@ -435,6 +470,7 @@ class MQTTProtocol(Outbound):
 
     def abort(self) -> None:
         self._pauses |= CLOSING
+        self._direct = 0
         self.transport.abortConnection()
 
     # --- deadlines --------------------------------------------------------------------

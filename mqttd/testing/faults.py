@@ -239,6 +239,9 @@ class FaultyProtocol(MQTTProtocol):
             else:
                 action(self, frame)
 
+    def write_now(self, data: bytes, came: bytes = b"", seconds: float = 0.0) -> None:
+        self.write_in_order(data, came, seconds)
+
     def pass_on(self, data: bytes) -> None:
         """Write *data* as it is."""
         super().write(data)

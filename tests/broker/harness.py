@@ -105,6 +105,9 @@ class BareTransport:
             self.arrived += data
             self.written += len(data)
 
+    def write_now(self, data: bytes) -> None:
+        self.write(data)
+
     def pause(self, reason: int) -> None:
         self.paused |= reason
 

@@ -39,6 +39,7 @@ STEPS = {
     "publisher.deliver",
     "retained.store",
     "transport.write",
+    "transport.write_now",
 }
 
 #: Module and function -> why nothing slips through there.
@@ -46,7 +47,7 @@ CHECKED = {
     # Bytes to a client. PUBLISH is written in two places:
     "connection.send_message": "called by Session._transmit and _write, which see",
     "fast_lane._take_publishes": "receivers are those that `judged` allows; others go by deliver",
-    "fast_lane._take_lone": "the same, and there are no others",
+    "fast_lane.take_alone": "the same, and there are no others",
     "fast_lane._send_with_ids": "the same receivers",
     # ... and these are answers:
     "connection.send": "no PUBLISH: packets of the protocol machine",

@@ -171,7 +171,7 @@ def test_it_reads_as_twisted_does(read: bytes | OSError, reason: Exception | Non
             self.got += data
 
     def recv(size: int) -> bytes:
-        assert size == EagerServer.bufferSize
+        assert size == tcp.Server.bufferSize
         if isinstance(read, OSError):
             raise read
         return read

@@ -45,6 +45,60 @@ def test_what_one_read_causes_leaves_in_one_write_for_each_client(fast_lane: boo
         assert len(client.messages()) == 20
 
 
+def alone(**limits: Any) -> tuple[VirtualBroker, VirtualClient, VirtualClient]:
+    """A receiver of topic t, and a sender whose next message takes the shortest way."""
+    broker = broker_with(**limits)
+    receiver, sender = broker.connect("r"), broker.connect("s")
+    receiver.subscribe("t", qos=1)
+    for client in (receiver, sender):
+        client.publish("t", b"learned", qos=1)
+    for message in receiver.messages():
+        receiver.acknowledge(message)
+    return broker, receiver, sender
+
+
+def test_a_message_alone_and_its_answer_leave_at_once() -> None:
+    _, receiver, sender = alone()
+    pieces = [count_writes(client) for client in (receiver, sender)]
+    sender.send(Publish("t", b"x", 1, packet_id=7))
+    assert [len(each) for each in pieces] == [1, 1]
+    pieces = [count_writes(receiver)]
+    receiver.send(Publish("t", b"to himself", 1, packet_id=7))
+    assert [len(each) for each in pieces] == [1]
+    assert [message.payload for message in receiver.messages()] == [b"x", b"to himself"]
+
+
+def test_a_message_alone_goes_behind_what_waits() -> None:
+    broker, receiver, sender = alone()
+    broker.broker.publish("t", b"earlier", 1)
+    assert receiver.messages() == []
+    sender.send(Publish("t", b"x", 1, packet_id=7))
+    assert [message.payload for message in receiver.messages()] == [b"earlier", b"x"]
+
+
+def test_a_message_alone_is_paced_as_others_are() -> None:
+    broker, receiver, sender = alone(outbound_bytes=Rate(100, 100))
+    broker.advance(10)
+    for number in range(5):
+        sender.send(Publish("t", bytes(50) + bytes([number]), 1, packet_id=7 + number))
+    seen = len(receiver.messages())
+    assert 0 < seen < 5
+    broker.advance(10)
+    assert len(receiver.messages()) == 5 - seen
+
+
+def test_a_network_that_breaks_under_a_message_alone_breaks_nothing_else() -> None:
+    broker, receiver, sender = alone()
+
+    def broken(data: bytes) -> None:
+        raise RuntimeError("a test")
+
+    transport: Any = receiver.transport
+    transport.write = broken
+    assert sender.publish("t", b"x", qos=1) is not None
+    assert broker.broker.metrics.errors == {}
+
+
 def test_what_the_broker_itself_publishes_leaves_in_one_write() -> None:
     broker = broker_with()
     client = broker.connect("a")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -128,17 +130,39 @@ def test_whatever_was_kept_can_be_shown(head: bytes, more: int, out: bool) -> No
     json.dumps(list(decode([entry, entry], 5, lambda at: at, 10)))
 
 
-def test_it_stays_small_and_forgets_the_oldest() -> None:
-    flying = Flying(size=1000)
+@pytest.mark.parametrize("size", [1000, 4096, 100_000])
+@pytest.mark.parametrize("kind", ["alone", "own", "large", "many"])
+def test_it_stays_small_and_forgets_the_oldest(size: int, kind: str) -> None:
+    flying = Flying(size=size)
     client = flying.connect("a")
-    for number in range(100):
-        client.publish(f"topic/{number}", b"x" * 200)
+    topics: list[str] = []
+    if kind == "own":
+        client.subscribe("topic/+", qos=1)
+    for number in range(4000):
+        # Each twice, so that the second takes the fast lane.
+        topic = f"topic/{number // 2}"
+        client.send(
+            *[Publish(topic, b"x" * (500 if kind == "large" else 100), 1, packet_id=1 + number)]
+            * (3 if kind == "many" else 1)
+        )
+        if number % 2:
+            topics.append(topic)
+        if kind == "own":
+            client.acknowledge(client.messages()[-1])
     protocol: Any = flying.virtual.broker.connections["a"].transport
-    assert len(protocol._flight) + len(protocol._flight_before) < 1000 + 2 * 150
-    topics = [topic for (topic,) in flying.records("a", "topic") if topic]
-    assert topics == [f"topic/{number}" for number in range(100 - len(topics), 100)]
-    assert len(topics) >= 3
+    held = {id(each): each for each in protocol._flight}
+    memory = sys.getsizeof(protocol._flight) + sum(map(memory_of, held.values()))
+    assert memory < 1.6 * size
+    found = [topic for (topic,) in flying.records("a", "topic") if topic]
+    shown = [topic for topic, _ in groupby(found)]
+    assert shown == topics[-len(shown) :]
+    assert len(shown) >= size // 1300
     flying.stop()
+
+
+def memory_of(each: Any) -> int:
+    inner = sum(map(sys.getsizeof, each)) if isinstance(each, tuple) else 0
+    return sys.getsizeof(each) + inner
 
 
 def test_pings_push_nothing_out(flying: Flying) -> None:
