@@ -61,6 +61,8 @@ class Chromium:
         self._results: queue.Queue[dict[str, Any]] = queue.Queue()
         #: What the page has asked the network for.
         self.urls: list[str] = []
+        #: Bytes of the largest answer, its head included.
+        self.largest = 0
         #: What went wrong in the page: exceptions, and errors on its console.
         self.errors: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -69,12 +71,15 @@ class Chromium:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
+        for domain in ("Page", "Runtime", "Network", "Log", "Accessibility"):
             self.call(f"{domain}.enable")
+        self.resize(*size)
+
+    def resize(self, width: int, height: int) -> None:
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=size[0],
-            height=size[1],
+            width=width,
+            height=height,
             deviceScaleFactor=1,
             mobile=False,
         )
@@ -151,7 +156,7 @@ class Chromium:
         self.run(f"{found}.value = {json.dumps(value)}")
         self.run(f"{found}.dispatchEvent(new Event('change'))")
 
-    def press(self, key: str, code: int, text: str = "") -> None:
+    def press(self, key: str, code: int, text: str = "", modifiers: int = 0) -> None:
         """Press a key, by its name and its Windows code, as the protocol wants both."""
         for kind in ("keyDown", "keyUp"):
             self.call(
@@ -160,6 +165,7 @@ class Chromium:
                 key=key,
                 code=key,
                 windowsVirtualKeyCode=code,
+                modifiers=modifiers,
                 text=text if kind == "keyDown" else "",
             )
 
@@ -191,6 +197,8 @@ class Chromium:
                 self._results.put(message)
             case "Network.requestWillBeSent":
                 self.urls.append(message["params"]["request"]["url"])
+            case "Network.loadingFinished":
+                self.largest = max(self.largest, message["params"]["encodedDataLength"])
             case "Runtime.exceptionThrown":
                 self.errors.append(str(message["params"]["exceptionDetails"]))
             case "Log.entryAdded" if message["params"]["entry"]["level"] == "error":

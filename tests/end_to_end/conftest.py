@@ -10,7 +10,8 @@ import pytest
 from attrs import evolve, frozen
 
 from tests.end_to_end.certificates import Authority
-from tests.end_to_end.clients import VERSIONS, Library, Target
+from tests.end_to_end.chromium import Chromium
+from tests.end_to_end.clients import VERSIONS, Client, Library, Target
 from tests.end_to_end.daemon import Daemon, free_port, toml
 from tests.end_to_end.mosquitto_clients import Mosquitto
 from tests.end_to_end.mqtt_js_clients import MQTTjs
@@ -128,6 +129,31 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     for daemon in started:
         _running.remove(daemon)
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium(
+    program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chromium]:
+    browser = Chromium(program("chromium"), tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.stop()
+
+
+@pytest.fixture
+def connect(served: Any) -> Iterator[Callable[[str], Client]]:
+    """A client of the dashboard's daemon, by its client id."""
+    library = Paho(5)
+    clients: list[Client] = []
+
+    def connect(client_id: str) -> Client:
+        clients.append(library.connect(served.mqtt, client_id))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.drop()
+    library.close()
 
 
 LIBRARIES = [

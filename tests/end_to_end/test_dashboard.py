@@ -6,86 +6,23 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
-from typing import Any
 
 import pytest
-from attrs import frozen
 
-from mqttd.access.passwords import DEFAULT_SCHEME, make_hash
 from tests.end_to_end.chromium import Chromium
-from tests.end_to_end.clients import Client, Target
-from tests.end_to_end.daemon import PATIENCE, Daemon, free_port, toml
-from tests.end_to_end.paho_clients import Paho
+from tests.end_to_end.clients import Client
+from tests.end_to_end.daemon import PATIENCE
+from tests.end_to_end.dashboard import CONFIRM, Served, go, hosts, log_in, serve
 
 #: What somebody might call himself who wants to be more than text.
 HOSTILE = '<img src=x onerror="document.title=1">'
 UNSEEN = "a/b %41 \u202egnp"
 
-CONFIRM = "dialog[open] button.danger"
-
-
-@frozen
-class Served:
-    url: str
-    port: int
-    #: The token of an administrator, and of a viewer.
-    token: str
-    viewer: str
-    mqtt: Target
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The API, as the dashboard's rival in telling the truth."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        connection.request(method, f"/api/v1/{path}", json.dumps(body) if body else None, headers)
-        answer = connection.getresponse().read()
-        connection.close()
-        return json.loads(answer) if answer else None
-
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("dashboard")
-    http, mqtt = free_port(), free_port()
-    config = folder / "mqttd.toml"
-    config.write_text(
-        toml(
-            [
-                {
-                    "name": "lan",
-                    "endpoint": f"tcp:{mqtt}:interface=127.0.0.1",
-                    "allow_anonymous": True,
-                }
-            ],
-            http={"endpoint": f"tcp:{http}:interface=127.0.0.1", "socket": "none"},
-            store={"backend": "memory"},
-        )
-        + f'[[authentication]]\ntype = "password-file"\npath = "{folder}/passwords"\n'
-        + f'groups_file = "{folder}/groups"\n'
-    )
-    (folder / "groups").write_text("")
-    (folder / "passwords").write_text(f"alice:{make_hash(b'correct horse', DEFAULT_SCHEME)}\n")
-    daemon = Daemon(folder, ["--config", str(config)])
-    try:
-        first = daemon.wait_for("Nobody may use the HTTP API yet").split()[-1]
-        daemon.wait_for(" serves ")
-        served = Served(f"http://127.0.0.1:{http}/", http, first, "", Target(mqtt))
-        made = served.ask("POST", "tokens", {"name": "root", "role": "administrator"})["token"]
-        served = Served(served.url, http, made, "", served.mqtt)
-        seen = served.ask("POST", "tokens", {"name": "guest", "role": "viewer"})["token"]
-        yield Served(served.url, http, made, seen, served.mqtt)
-    finally:
-        daemon.stop()
-
-
-@pytest.fixture(scope="module")
-def chromium(
-    program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Chromium]:
-    browser = Chromium(program("chromium"), tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.stop()
+    with serve(tmp_path_factory.mktemp("dashboard")) as served:
+        yield served.with_tokens()
 
 
 @pytest.fixture
@@ -101,39 +38,7 @@ def browser(chromium: Chromium, served: Served) -> Iterator[Chromium]:
     chromium.errors.clear()
     yield chromium
     assert chromium.errors == []
-    assert {url.split("/")[2] for url in chromium.urls if url.startswith("http")} == {
-        f"127.0.0.1:{served.port}"
-    }
-
-
-def log_in(browser: Chromium, served: Served, token: str) -> None:
-    browser.open(served.url)
-    browser.wait("document.querySelector('input[name=token], nav a')")
-    browser.run("sessionStorage.clear(); localStorage.clear()")
-    browser.open("about:blank")
-    browser.open(served.url)
-    browser.type("input[name=token]", token)
-    browser.press("Enter", 13, "\r")
-    browser.wait("document.querySelector('nav a')")
-
-
-@pytest.fixture
-def connect(served: Served) -> Iterator[Callable[[str], Client]]:
-    library = Paho(5)
-    clients: list[Client] = []
-
-    def connect(client_id: str) -> Client:
-        clients.append(library.connect(served.mqtt, client_id))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.drop()
-    library.close()
-
-
-def go(browser: Chromium, page: str) -> None:
-    browser.run(f"location.hash = {json.dumps('#/' + page)}")
+    assert hosts(chromium) == {f"127.0.0.1:{served.port}"}
 
 
 def test_a_wrong_token_is_told_so(chromium: Chromium, served: Served) -> None:
@@ -142,18 +47,6 @@ def test_a_wrong_token_is_told_so(chromium: Chromium, served: Served) -> None:
     chromium.press("Enter", 13, "\r")
     chromium.wait_for("Token or password is not right.")
     assert chromium.run("sessionStorage.length") == 0
-
-
-def test_every_page_opens(browser: Chromium) -> None:
-    pages = browser.run("[...document.querySelectorAll('nav a')].map((a) => a.dataset.page)")
-    assert len(pages) >= 12
-    for page in pages:
-        go(browser, page)
-        browser.wait(
-            f"document.querySelector('nav a[aria-current]').dataset.page == {json.dumps(page)}"
-            " && document.querySelector('main h1') && !document.querySelector('[aria-busy]')"
-        )
-        assert not browser.run("document.querySelector('main .bad')"), page
 
 
 def test_the_overview_is_live(browser: Chromium, connect: Callable[[str], Client]) -> None:

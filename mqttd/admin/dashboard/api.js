@@ -8,7 +8,8 @@ const KEY = "mqttd.authorization";
 export const me = { name: "", role: "" };
 let authorization = sessionStorage.getItem(KEY) ?? "";
 
-/** Called when the server no longer knows who asks. */
+/** Called when it is known who asks, and when the server no longer knows. */
+export const found = { handler: () => {} };
 export const lost = { handler: () => {} };
 
 const ROLES = ["anyone", "viewer", "operator", "administrator"];
@@ -43,6 +44,7 @@ export async function logIn({ token, user, password }) {
 
 export async function identify() {
   Object.assign(me, await get("whoami"));
+  found.handler();
 }
 
 export function logOut() {

@@ -32,6 +32,7 @@ const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 const header = document.getElementById("top");
 let shown = new AbortController();
+let node = "";
 
 function parts() {
   try {
@@ -77,7 +78,7 @@ function frame() {
     item.dataset.page = path;
     return h("li", {}, item);
   })));
-  replace(header, h("a", { href: "#/overview", class: "brand" }, "mqttd"), h("span", { id: "node", class: "faint" }),
+  replace(header, h("a", { href: "#/overview", class: "brand" }, "mqttd"), h("span", { id: "node", class: "faint" }, node),
     h("span", { class: "space" }), themes(), h("bdi", {}, api.me.name), tag(api.me.role), button("Log out", leave, "plain"));
   nav.hidden = header.hidden = false;
 }
@@ -131,11 +132,11 @@ function door(reason = "") {
 }
 
 async function begin() {
-  frame();
   route();
   try {
-    const node = await api.get("node");
-    replace(document.getElementById("node"), `${node.node} · ${node.version}`);
+    const found = await api.get("node");
+    node = `${found.node} · ${found.version}`;
+    replace(document.getElementById("node"), node);
   } catch (error) {
     note(error.message, "bad");
   }
@@ -154,6 +155,12 @@ function keys(event) {
 async function start() {
   document.documentElement.dataset.theme = localStorage.getItem(THEME) ?? "";
   addEventListener("keydown", keys);
+  // To the browser, "#main" would be a page.
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+  });
+  api.found.handler = frame;
   api.lost.handler = () => { api.logOut(); api.me.name = ""; door("Token or password is not right any more."); };
   // A page that the browser keeps for the way back would keep its connections, of which
   // there are six for all tabs.

@@ -1,12 +1,14 @@
 // Tokens: who may use the API from elsewhere. A secret is shown once, when it is made.
 
-import { get, path, post, remove } from "../api.js";
+import { get, logIn, may, me, path, post, remove } from "../api.js";
 import { date, field, h, name, option, replace, rowButton, tag } from "../dom.js";
 import { ask, attempt } from "../notes.js";
 import { plainTable } from "../table.js";
 
 export const title = "Tokens";
 export const role = "administrator";
+
+const FIRST = "first-token";
 
 export async function show(main, parts, signal) {
   const list = h("div");
@@ -35,7 +37,9 @@ function makeForm(made, load) {
     await attempt(async () => {
       const { token } = await post("tokens", { name: named.value, role: role.value });
       replace(made, h("section", { class: "card" }, h("p", {}, "It is shown this once:"), h("pre", { class: "payload", tabindex: 0 }, token)));
-      await load();
+      // The token of the start has ended with that, and the new one is all there is.
+      if (me.name === FIRST) await logIn({ token });
+      if (may("administrator")) await load();
     });
   } }, h("h2", {}, "Make a token"), h("div", { class: "row" }, field("Name", named), field("Role", role)), h("button", { class: "primary" }, "Make it"));
 }
