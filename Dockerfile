@@ -4,7 +4,7 @@
 FROM python:3.13-slim AS build
 COPY . /src
 RUN python -m venv /opt/mqttd \
-    && /opt/mqttd/bin/pip install --no-cache-dir "/src[websocket,metrics]" \
+    && /opt/mqttd/bin/pip install --no-cache-dir "/src[passwords,websocket,metrics]" \
     # Twisted keeps a list of its plugins beside them; only now it may be written.
     && /opt/mqttd/bin/twistd --help > /dev/null
 
