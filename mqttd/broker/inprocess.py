@@ -511,4 +511,6 @@ def open_client(
         properties=properties,
     )
     broker.metrics.packets_received[PacketType.CONNECT] += 1
+    for told in broker.newcomers:
+        told(client)
     return client.open(avatar, packet)

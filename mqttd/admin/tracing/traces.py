@@ -15,11 +15,11 @@ from twisted.logger import Logger
 
 from mqttd.admin.tracing.tap import Tap
 from mqttd.admin.tracing.trace import SUFFIX, Sink, Trace, TraceError, Wanted
-from mqttd.broker.connection import Connection
 from mqttd.wire.topics import check_topic_filter
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
+    from mqttd.broker.connection import Connection
     from mqttd.broker.timers import Timer
 
 log = Logger()
@@ -127,8 +127,8 @@ class Traces:
 
     def _begun(self, connection: Connection) -> None:
         """*connection* is there: watch it, if a trace may be about it."""
-        if connection in self.taps or not isinstance(connection, Connection):
-            return  # a client inside the process has no packets
+        if connection in self.taps:
+            return
         tap = Tap(self, connection)
         if any(tap.fits(trace) for trace in self.running.values()):
             self.taps[connection] = tap

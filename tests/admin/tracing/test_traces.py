@@ -12,6 +12,7 @@ import pytest
 
 from mqttd.admin import Admin
 from mqttd.admin.tracing import TraceError, Wanted
+from mqttd.broker.inprocess import InProcessClient
 from mqttd.settings import BrokerSettings
 from mqttd.settings_watch import TraceSettings
 from mqttd.testing import VirtualBroker, VirtualClient
@@ -316,3 +317,79 @@ def test_a_full_disk_ends_the_file_and_harms_no_client(
     client.publish("t", b"x", qos=1)
     assert not client.closed
     assert "No space left" in trace.problem
+
+
+# --- inside the process ---------------------------------------------------------------
+
+
+def test_a_client_inside_the_process_is_shown_as_if_it_had_a_wire(traced: Traced) -> None:
+    traced.live(client_id="in*", shown=10)
+    opening = traced.virtual.broker.client("inside", principal="app")
+    traced.advance(1)
+    client: Any = opening.result
+    client.subscribe("t/#", lambda message: None, qos=2)
+    client.publish("t/1", b"hello", qos=1)
+    client.publish("t/2", b"x", qos=2)
+    traced.advance(1)
+    client.close()
+    shown = traced.take("direction", "packet", "topic", "event", "payload")
+    assert [each[:3] for each in shown if each[1] != "PUBLISH"] == [
+        ("in", "CONNECT", None),
+        ("out", "CONNACK", None),
+        ("in", "SUBSCRIBE", None),
+        ("out", "SUBACK", None),
+        ("out", "PUBACK", None),
+        ("out", "PUBREC", None),
+        ("in", "PUBREL", None),
+        ("out", "PUBCOMP", None),
+        ("in", "PUBACK", None),
+        ("in", "PUBREC", None),
+        ("out", "PUBREL", None),
+        ("in", "PUBCOMP", None),
+        ("event", None, None),
+    ]
+    assert [each for each in shown if each[1] == "PUBLISH"] == [
+        ("in", "PUBLISH", "t/1", None, "hello"),
+        ("out", "PUBLISH", "t/1", None, "hello"),
+        ("in", "PUBLISH", "t/2", None, "x"),
+        ("out", "PUBLISH", "t/2", None, "x"),
+    ]
+    assert shown[-1][3] == "ended"
+    assert traced.traces.taps == {}
+
+
+def test_who_is_inside_the_process_pays_only_while_watched(traced: Traced) -> None:
+    opening = traced.virtual.broker.client("inside")
+    traced.advance(1)
+    client: Any = opening.result
+    got: list[str] = []
+    client.subscribe("t", lambda message: got.append(message.topic))
+    traced.advance(1)
+    assert type(client) is InProcessClient
+    name = traced.live(client_id="inside")
+    assert type(client) is not InProcessClient
+    client.publish("t", b"x")
+    traced.advance(1)
+    assert traced.take("direction", "packet", "topic") == [
+        ("in", "PUBLISH", "t"),
+        ("out", "PUBLISH", "t"),
+    ]
+    traced.traces.end(name)
+    assert type(client) is InProcessClient
+    client.publish("t", b"x")
+    traced.advance(1)
+    assert got == ["t", "t"]
+    assert traced.records == []
+    client.close()
+
+
+def test_a_trace_by_topic_sees_what_the_program_publishes(traced: Traced) -> None:
+    opening = traced.virtual.broker.client("inside")
+    traced.advance(1)
+    client: Any = opening.result
+    traced.live(topic="t/+")
+    client.publish("t/1", b"x")
+    client.publish("u", b"x")
+    assert traced.take("client_id", "topic") == [("inside", "t/1")]
+    traced.traces.stop()
+    client.close()
