@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from docs.from_code import command_lines, figures, http_api, interfaces, rooms, settings
+from docs.from_code import command_lines, figures, http_api, interfaces, reasons, rooms, settings
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "http-api": http_api.operations,
     "prometheus": figures.prometheus,
     "sys-topics": figures.sys_topics,
+    "reasons": reasons.reasons,
     "hooks": interfaces.hooks,
     "interfaces": interfaces.others,
     "rooms": rooms.rooms,

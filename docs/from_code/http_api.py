@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
-from docs.from_code.markup import described, heading, literal
+from docs.from_code.markup import described, heading, indented, literal
 from mqttd.admin.http.openapi import document
 from mqttd.admin.http.routes import all_routes, root_routes
 
@@ -26,62 +28,90 @@ def _by_tag(paths: dict[str, Any], base: str) -> Iterator[str]:
     for tag, entries in tags.items():
         yield from heading(tag.capitalize(), 1)
         for method, path, operation in entries:
-            yield from described("operation", f"{method} {path}", _operation(operation))
+            content = _operation(method, path, operation)
+            yield from described("operation", f"{method} {path}", content)
 
 
-def _operation(operation: dict[str, Any]) -> Iterator[str]:
+def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"{operation['summary'].rstrip('.')}. {operation['description']}"
-    yield ""
-    for each in operation["parameters"]:
-        if each["in"] == "query":
-            needed = ", required" if each["required"] else ""
-            yield f":{each['name']} ({_type(each['schema'])}{needed}): {_text(each)}"
+    yield from _example(method, path, operation)
+    query = [each for each in operation["parameters"] if each["in"] == "query"]
+    if query:
+        yield from ("", "Query:", "")
+        for each in query:
+            yield _line(each["name"], each["schema"], each["required"], _text(each))
     body = operation.get("requestBody")
     if body is not None:
-        yield f":Body: {_shape(body['content']['application/json']['schema'])}"
-    yield f":Answers: {_answers(operation['responses'])}"
+        yield from ("", "Body:", "")
+        yield from _fields(body["content"]["application/json"]["schema"])
+    yield from _answers(operation["responses"])
+
+
+def _example(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
+    """A request, where the operation takes anything."""
+    given = {each["name"]: each for each in operation["parameters"] if "example" in each}
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    if not given and "example" not in body:
+        return
+    asked = {}
+    for name, each in given.items():
+        value = json.dumps(each["example"]).strip('"')
+        if each["in"] == "query":
+            asked[name] = value
+        else:
+            path = path.replace(f"{{{name}}}", quote(value, safe=""))
+    yield from ("", "For example::", "")
+    yield f"   {method} {path}{'?' if asked else ''}{urlencode(asked)}"
+    if "example" in body:
+        yield ""
+        yield from indented(json.dumps(body["example"], indent=2).splitlines())
+
+
+def _fields(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """A line for each field of a JSON object, and of those in it."""
+    required = schema.get("required", ())
+    for name, each in schema.get("properties", {}).items():
+        yield _line(prefix + name, each, name in required, each.get("description", ""))
+        inner, suffix = each, "."
+        while inner.get("type") == "array" and "items" in inner:
+            inner, suffix = inner["items"], f"[]{suffix}"
+        yield from _fields(inner, prefix + name + suffix)
+    more = schema.get("additionalProperties")
+    if isinstance(more, dict):
+        yield _line(f"{prefix}*", more, False, more.get("description", ""))
+        yield from _fields(more, f"{prefix}*.")
+
+
+def _line(name: str, schema: dict[str, Any], required: bool, text: str) -> str:
+    needed = ", required" if required else ""
+    return f"* {literal(name)} ({_type(schema)}{needed}): {text.replace('`', '``')}".rstrip(": ")
 
 
 def _text(parameter: dict[str, Any]) -> str:
-    text = str(parameter["description"]).replace("`", "``")
+    text = str(parameter["description"])
     default = parameter["schema"].get("default")
-    return text if default is None else f"{text} Default: {literal(str(default))}."
+    return text if default is None else f"{text} Default: `{json.dumps(default)}`."
 
 
 def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(str(each) for each in schema["enum"])
-    return str(schema.get("type", "anything"))
-
-
-def _shape(schema: dict[str, Any]) -> str:
-    """What a JSON value holds, in a line: names, those that must be there first."""
-    if schema.get("type") == "array":
-        return f"a list, of each: {_shape(schema.get('items', {}))}"
-    names = list(schema.get("properties", ()))
-    required = [each for each in names if each in schema.get("required", ())]
-    optional = [each for each in names if each not in required]
-    said = ", ".join(literal(each) for each in required)
-    if optional:
-        said += f"{'; ' if said else ''}optional " + ", ".join(literal(each) for each in optional)
-    return said or f"JSON ({_plain(schema.get('type', 'any'))})"
-
-
-def _plain(kind: Any) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"])
+    kind = schema.get("type", "anything")
+    if kind == "array" and schema.get("items", {}).get("type") not in (None, "object"):
+        return f"array of {_type(schema['items'])}"
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 
-def _answers(responses: dict[str, Any]) -> str:
+def _answers(responses: dict[str, Any]) -> Iterator[str]:
     good = [status for status in responses if status < "300"]
-    said = []
     for status in good:
         content = responses[status].get("content", {})
-        shapes = [
-            f"{literal(kind)}: {_shape(each['schema'])}"
-            if kind == "application/json"
-            else literal(kind)
-            for kind, each in content.items()
-        ]
-        said.append(f"{status} {', '.join(shapes)}".rstrip())
-    bad = ", ".join(status for status in responses if status not in good)
-    return f"{'; '.join(said)}. Problems: {bad}."
+        if not content:
+            yield from ("", f"Answers {status}, without a body.")
+        for kind, each in content.items():
+            fields = list(_fields(each["schema"]))
+            yield from ("", f"Answers {status} with {literal(kind)}{':' if fields else '.'}", "")
+            yield from fields
+    yield from ("", f"Problems: {', '.join(each for each in responses if each not in good)}.")

@@ -59,7 +59,13 @@ def _operation(route: Route) -> dict[str, Any]:
         "description": f"Needs the role {route.role.name.lower()}.",
         "tags": [route.tag],
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+                **_example(route, name),
+            }
             for name in route.variables
         ]
         + [
@@ -69,6 +75,7 @@ def _operation(route: Route) -> dict[str, Any]:
                 "required": each.required,
                 "description": each.description,
                 "schema": _with_default(each.schema, each.default),
+                **_example(route, each.name),
             }
             for each in route.query
         ],
@@ -77,9 +84,13 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": route.body}},
+            "content": {"application/json": {"schema": route.body, **_example(route, "body")}},
         }
     return operation
+
+
+def _example(route: Route, name: str) -> dict[str, Any]:
+    return {"example": route.example[name]} if name in route.example else {}
 
 
 def _with_default(schema: Any, default: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def list_of(item: Any) -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["items"],
-        "properties": {"items": {"type": "array", "items": item}},
+        "properties": {"items": {"type": "array", "items": item, "description": "Those found."}},
     }
 
 
@@ -35,7 +35,7 @@ def page_of(item: Any) -> dict[str, Any]:
         "type": "object",
         "required": ["items", "total", "next"],
         "properties": {
-            "items": {"type": "array", "items": item},
+            "items": {"type": "array", "items": item, "description": "Those found."},
             "total": {"type": "integer", "description": "All that fit the filters."},
             "next": {
                 "type": ["string", "null"],

@@ -21,15 +21,36 @@ PREFIX = Parameter(
 #: A rate as the configuration writes it; null for no limit.
 RATE = {"type": ["string", "null"], "maxLength": 64, "description": 'Such as "100/s burst 500".'}
 
+#: What came of new settings.
+RELOADED = {
+    "type": "object",
+    "required": ["changed", "restart_needed"],
+    "properties": {
+        "changed": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Settings and listeners that are different now.",
+        },
+        "restart_needed": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Settings that only a restart changes.",
+        },
+    },
+}
+
 SUBSCRIPTION = {
     "type": "object",
     "required": ["client_id", "topic_filter", "qos"],
     "properties": {
-        "client_id": {"type": "string"},
-        "topic_filter": {"type": "string"},
-        "qos": QOS,
-        "no_local": {"type": "boolean"},
-        "retain_as_published": {"type": "boolean"},
+        "client_id": {"type": "string", "description": "Whose it is."},
+        "topic_filter": {"type": "string", "description": "The filter, with its mount point."},
+        "qos": {**QOS, "description": "The quality of service."},
+        "no_local": {"type": "boolean", "description": "Its own messages do not come to it."},
+        "retain_as_published": {
+            "type": "boolean",
+            "description": "The RETAIN flag comes as it was published.",
+        },
         "identifier": {"type": "integer", "description": "0: none."},
         "thinned": {
             "type": "object",

@@ -83,6 +83,8 @@ class Route:
     status: int = 200
     #: Statuses besides the usual ones (400, 401, 403) that it may answer with.
     problems: tuple[int, ...] = ()
+    #: What may be asked: values by the names of variables and query parameters, and "body".
+    example: Mapping[str, Any] = field(factory=dict)
     #: Media type of the answer; the handler writes to ``call.request`` if it streams.
     produces: str = "application/json"
     #: A POST that changes nothing stays out of the audit log.

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import pytest
+
+from mqttd.admin.http import Route
+from mqttd.admin.http.routes import all_routes, root_routes
+from mqttd.admin.http.table import Entry
 from mqttd.service import Reloaded
 from mqttd.wire.packets import Disconnect
 from tests.admin.http.harness import Web
@@ -89,3 +96,32 @@ def test_the_document_describes_every_route(web: Web) -> None:
     assert len(set(identifiers)) == len(identifiers)
     assert all(operation["summary"] for _, operation in operations)
     json.dumps(document)
+
+
+ALL = [*all_routes(), *root_routes()]
+
+
+@pytest.mark.parametrize("route", ALL, ids=lambda route: f"{route.method} {route.path}")
+def test_each_operation_has_an_example_that_it_takes(route: Route) -> None:
+    entry = Entry(route)
+    example = dict(route.example)
+    assert {name: example.pop(name) for name in route.variables}.keys() == set(route.variables)
+    if route.body is not None:
+        entry.check_body(example.pop("body"))
+    entry.read_query({name: [json.dumps(each).strip('"')] for name, each in example.items()})
+
+
+@pytest.mark.parametrize("route", ALL, ids=lambda route: f"{route.method} {route.path}")
+def test_each_field_says_what_it_means(route: Route) -> None:
+    def silent(schema: Mapping[str, Any], where: str) -> Iterator[str]:
+        for name, each in schema.get("properties", {}).items():
+            if not each.get("description"):
+                yield f"{where}.{name}"
+            yield from silent(each, f"{where}.{name}")
+        for inner in ("items", "additionalProperties"):
+            if isinstance(schema.get(inner), Mapping):
+                yield from silent(schema[inner], f"{where}[]")
+
+    assert list(silent(route.body or {}, "body")) == []
+    assert list(silent(route.answer or {}, "answer")) == []
+    assert all(each.description for each in route.query)

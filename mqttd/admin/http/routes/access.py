@@ -23,7 +23,7 @@ DECISION = {
     "type": "object",
     "required": ["allowed", "by"],
     "properties": {
-        "allowed": {"type": "boolean"},
+        "allowed": {"type": "boolean", "description": "Whether it is allowed."},
         "by": {"type": "string", "description": "The rule or backend that decides."},
     },
 }
@@ -32,15 +32,35 @@ QUESTION = {
     "required": ["action", "topic"],
     "additionalProperties": False,
     "properties": {
-        "action": {"enum": [PUBLISH, SUBSCRIBE, RECEIVE]},
-        "topic": {**NAME, "minLength": 1},
-        "client_id": NAME,
-        "user": {**NAME, "minLength": 1},
-        "qos": {"type": "integer", "minimum": 0, "maximum": 2},
-        "retain": {"type": "boolean"},
-        "address": {"type": "string", "maxLength": 64},
-        "listener": {"type": "string", "maxLength": 1024},
-        "claims": {"type": "object"},
+        "action": {"enum": [PUBLISH, SUBSCRIBE, RECEIVE], "description": "What is to be done."},
+        "topic": {
+            **NAME,
+            "minLength": 1,
+            "description": "The topic, or the filter of a subscription.",
+        },
+        "client_id": {**NAME, "description": "The client; it need not be connected."},
+        "user": {
+            **NAME,
+            "minLength": 1,
+            "description": "The user; by default whoever the client is now.",
+        },
+        "qos": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 2,
+            "description": "The quality of service; 0 if not given.",
+        },
+        "retain": {"type": "boolean", "description": "Whether the message is to be retained."},
+        "address": {
+            "type": "string",
+            "maxLength": 64,
+            "description": "Where the client comes from.",
+        },
+        "listener": {"type": "string", "maxLength": 1024, "description": "Name of its listener."},
+        "claims": {
+            "type": "object",
+            "description": "What its token says, for rules that look at that.",
+        },
     },
 }
 EXPLANATION = {
@@ -48,25 +68,47 @@ EXPLANATION = {
     "required": ["allowed", "by", "state", "topic", "receivers", "total_receivers"],
     "properties": {
         **DECISION["properties"],  # type: ignore[dict-item]
-        "client_id": {"type": "string"},
-        "user": {"type": ["string", "null"]},
-        "state": {"enum": ["connected", "session", "unknown"]},
+        "client_id": {"type": "string", "description": "The client; it need not be connected."},
+        "user": {
+            "type": ["string", "null"],
+            "description": "The user; by default whoever the client is now.",
+        },
+        "state": {
+            "enum": ["connected", "session", "unknown"],
+            "description": "How the client is known.",
+        },
         "topic": {"type": "string", "description": "With the mount point."},
-        "shadow": {"anyOf": [DECISION, {"type": "null"}]},
+        "shadow": {
+            "anyOf": [DECISION, {"type": "null"}],
+            "description": "What the rules in shadow say; null: there are none.",
+        },
         "receivers": {
             "type": "array",
             "items": {
                 "type": "object",
                 "properties": {
-                    "client_id": {"type": "string"},
-                    "group": {"type": ["string", "null"]},
-                    "qos": {"type": "integer"},
-                    "outcome": {"enum": ["sent", "queued", "denied", "dropped"]},
-                    "by": {"type": "string"},
+                    "client_id": {
+                        "type": "string",
+                        "description": "The client; it need not be connected.",
+                    },
+                    "group": {
+                        "type": ["string", "null"],
+                        "description": "The share name; null: a subscription of its own.",
+                    },
+                    "qos": {
+                        "type": "integer",
+                        "description": "The quality of service; 0 if not given.",
+                    },
+                    "outcome": {
+                        "enum": ["sent", "queued", "denied", "dropped"],
+                        "description": "What would become of it.",
+                    },
+                    "by": {"type": "string", "description": "The rule or backend that decides."},
                 },
             },
+            "description": "Who would get it, the first ones.",
         },
-        "total_receivers": {"type": "integer"},
+        "total_receivers": {"type": "integer", "description": "How many there are in all."},
     },
 }
 RULE = {
@@ -103,14 +145,24 @@ SHADOW = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "client_id": {"type": "string"},
-                    "user": {"type": ["string", "null"]},
-                    "action": {"type": "string"},
-                    "topic": {"type": "string"},
-                    "by": {"type": "string"},
-                    "count": {"type": "integer"},
+                    "client_id": {
+                        "type": "string",
+                        "description": "The client; it need not be connected.",
+                    },
+                    "user": {
+                        "type": ["string", "null"],
+                        "description": "The user; by default whoever the client is now.",
+                    },
+                    "action": {"type": "string", "description": "What is to be done."},
+                    "topic": {
+                        "type": "string",
+                        "description": "The topic, or the filter of a subscription.",
+                    },
+                    "by": {"type": "string", "description": "The rule or backend that decides."},
+                    "count": {"type": "integer", "description": "How often."},
                 },
             },
+            "description": "Each, the most frequent first.",
         },
     },
 }
@@ -118,13 +170,20 @@ BAN = {
     "type": "object",
     "required": ["kind", "value"],
     "properties": {
-        "kind": {"enum": list(KINDS)},
-        "value": {"type": "string"},
+        "kind": {"enum": list(KINDS), "description": "What is banned."},
+        "value": {"type": "string", "description": "The client id, user, address or network."},
         "until": {"type": ["number", "null"], "description": "Seconds since 1970; null: for ever."},
-        "reason": {"type": "string"},
-        "by": {"type": "string"},
-        "since": {"type": "number"},
-        "persistent": {"type": "boolean"},
+        "reason": {"type": "string", "description": "Why, for people."},
+        "by": {"type": "string", "description": "The rule or backend that decides."},
+        "since": {"type": "number", "description": "Unix time, seconds."},
+        "persistent": {"type": "boolean", "description": "It outlives a restart."},
+    },
+}
+MADE_BAN = {
+    **BAN,
+    "properties": {
+        **BAN["properties"],  # type: ignore[dict-item]
+        "ended": {"type": "integer", "description": "Connections that it ended."},
     },
 }
 NEW_BAN = {
@@ -132,10 +191,19 @@ NEW_BAN = {
     "required": ["kind", "value"],
     "additionalProperties": False,
     "properties": {
-        "kind": {"enum": list(KINDS)},
-        "value": {**NAME, "minLength": 1},
-        "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e10},
-        "reason": {"type": "string", "maxLength": 1024},
+        "kind": {"enum": list(KINDS), "description": "What is banned."},
+        "value": {
+            **NAME,
+            "minLength": 1,
+            "description": "The client id, user, address or network.",
+        },
+        "seconds": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 1e10,
+            "description": "How long; for ever if not given.",
+        },
+        "reason": {"type": "string", "maxLength": 1024, "description": "Why, for people."},
     },
 }
 
@@ -220,6 +288,7 @@ ROUTES = (
         "What decides about a publication, subscription or delivery",
         "access",
         body=QUESTION,
+        example={"body": {"action": "publish", "topic": "plant/1/level", "client_id": "sensor-12"}},
         answer=EXPLANATION,
         problems=(422,),
         changes=False,
@@ -264,7 +333,10 @@ ROUTES = (
         "Ban a client id, user, address or network, and end its connections",
         "access",
         body=NEW_BAN,
-        answer={**BAN, "properties": {**BAN["properties"], "ended": {"type": "integer"}}},  # type: ignore[dict-item]
+        example={
+            "body": {"kind": "client_id", "value": "sensor-66", "seconds": 3600, "reason": "floods"}
+        },
+        answer=MADE_BAN,
         status=201,
         problems=(404, 422, 503),
     ),
@@ -275,6 +347,7 @@ ROUTES = (
         remove_ban,
         "End a ban",
         "access",
+        example={"kind": "client_id", "value": "sensor-67"},
         problems=(404, 422, 503),
     ),
 )

@@ -16,12 +16,15 @@ ALARM = {
     "type": "object",
     "required": ["id", "severity", "title", "since"],
     "properties": {
-        "id": {"type": "string"},
-        "severity": {"enum": ["warning", "error", "critical"]},
-        "title": {"type": "string"},
-        "summary": {"type": "string"},
+        "id": {"type": "string", "description": "What it is about; it names the alarm."},
+        "severity": {"enum": ["warning", "error", "critical"], "description": "How bad it is."},
+        "title": {"type": "string", "description": "A few words, the same each time."},
+        "summary": {"type": "string", "description": "A sentence with the figures of this time."},
         "since": {"type": "number", "description": "Unix time, seconds."},
-        "cleared_at": {"type": ["number", "null"]},
+        "cleared_at": {
+            "type": ["number", "null"],
+            "description": "Unix time, seconds; null: it is active.",
+        },
     },
 }
 
@@ -66,5 +69,6 @@ ROUTES = (
         clear,
         "Clear an alarm; it comes again if its cause is still there",
         "alarms",
+        example={"alarm_id": "flight-files"},
     ),
 )

@@ -16,9 +16,9 @@ CHANGE = {
     "required": ["time", "user", "address", "method", "path", "status"],
     "properties": {
         "time": {"type": "number", "description": "Unix time, seconds."},
-        "user": {"type": "string"},
+        "user": {"type": "string", "description": "Who did it."},
         "address": {"type": "string", "description": "Where from; unix: by the socket."},
-        "method": {"type": "string"},
+        "method": {"type": "string", "description": "The method of the request."},
         "path": {"type": "string", "description": "As it came, percent-encoded."},
         "status": {"type": "integer", "description": "How it ended; 400 and above: not done."},
     },

@@ -6,6 +6,7 @@ from typing import Any
 
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.problems import Problem
+from mqttd.admin.http.schemas import RELOADED
 from mqttd.admin.http.table import Role, Route
 from mqttd.config import ConfigError
 from mqttd.config.change import change_settings, show_settings
@@ -13,8 +14,6 @@ from mqttd.config.structure import FLAT_TABLES, PARTS
 
 #: The tables of the file that can be changed.
 TABLES = (*FLAT_TABLES, *PARTS)
-
-NAMES = {"type": "array", "items": {"type": "string"}}
 
 
 def show(call: Call) -> dict[str, Any]:
@@ -54,13 +53,13 @@ ROUTES = (
             "type": "object",
             "minProperties": 1,
             "additionalProperties": False,
-            "properties": {name: {"type": "object"} for name in TABLES},
+            "properties": {
+                name: {"type": "object", "description": f"What is new in [{name}]."}
+                for name in TABLES
+            },
         },
-        answer={
-            "type": "object",
-            "required": ["changed", "restart_needed"],
-            "properties": {"changed": NAMES, "restart_needed": NAMES},
-        },
+        example={"body": {"session": {"maximum_inflight": 50}, "log": {"level": "info"}}},
+        answer=RELOADED,
         problems=(409,),
     ),
 )

@@ -78,6 +78,7 @@ ROUTES = (
                 "Seconds between figures (as GET /stats says them); none without it.",
             ),
         ),
+        example={"stats_every": 5},
         answer={"type": "string"},
         produces=MEDIA_TYPE,
     ),

@@ -16,12 +16,15 @@ FAILURE = {
     "type": "object",
     "required": ["client_id", "at", "cause", "text"],
     "properties": {
-        "client_id": {"type": "string"},
-        "address": {"type": "string"},
-        "version": {"type": "integer"},
+        "client_id": {"type": "string", "description": "The client id."},
+        "address": {"type": "string", "description": "Where the client comes from."},
+        "version": {"type": "integer", "description": "Protocol level: 3, 4 or 5."},
         "at": {"type": "number", "description": "Unix time, seconds."},
-        "cause": {"enum": ["violation", "error", *sorted(FAILURES), "request"]},
-        "text": {"type": "string"},
+        "cause": {
+            "enum": ["violation", "error", *sorted(FAILURES), "request"],
+            "description": "What kind of failure; request: none, somebody asked.",
+        },
+        "text": {"type": "string", "description": "What went wrong."},
         "count": {"type": "integer", "description": "Failures of this client."},
     },
 }
@@ -31,10 +34,21 @@ DUMP = {
     "required": [*FAILURE["required"], "records"],
     "properties": {
         **FAILURE["properties"],  # type: ignore[dict-item]
-        "keep_alive": {"type": "integer"},
-        "subscriptions": {"type": "array", "items": {"type": "object"}},
-        "offending": {"type": ["object", "null"]},
-        "records": {"type": "array", "items": {"type": "object"}},
+        "keep_alive": {"type": "integer", "description": "Seconds; 0: none."},
+        "subscriptions": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "What it was subscribed to.",
+        },
+        "offending": {
+            "type": ["object", "null"],
+            "description": "The packet that broke the rules; null: it was none.",
+        },
+        "records": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "The packets, the oldest first.",
+        },
     },
 }
 
@@ -88,6 +102,7 @@ ROUTES = (
         "The last packets of a client before its latest failure",
         "flight",
         query=(SHOWN,),
+        example={"client_id": "pump-9"},
         answer=DUMP,
     ),
     Route(
@@ -98,6 +113,7 @@ ROUTES = (
         "The last packets of a client that is connected",
         "flight",
         query=(SHOWN,),
+        example={"client_id": "sensor-12"},
         answer=DUMP,
     ),
 )

@@ -18,17 +18,20 @@ LISTENER = {
     "type": "object",
     "required": ["name", "endpoint", "open", "connections"],
     "properties": {
-        "name": {"type": "string"},
-        "endpoint": {"type": "string"},
-        "address": {"type": ["string", "null"]},
-        "open": {"type": "boolean"},
+        "name": {"type": "string", "description": "Its name, or its endpoint."},
+        "endpoint": {"type": "string", "description": "Where it listens, as a Twisted endpoint."},
+        "address": {
+            "type": ["string", "null"],
+            "description": "Where it listens, as the system says; null: it is not open.",
+        },
+        "open": {"type": "boolean", "description": "Whether it listens."},
         "paused": {"type": "boolean", "description": "Newcomers wait."},
-        "connections": {"type": "integer"},
-        "tls": {"type": "boolean"},
-        "websocket": {"type": "boolean"},
-        "proxy_protocol": {"type": "boolean"},
-        "allow_anonymous": {"type": "boolean"},
-        "limits": {"type": "object"},
+        "connections": {"type": "integer", "description": "Connections that came by it."},
+        "tls": {"type": "boolean", "description": "It speaks TLS."},
+        "websocket": {"type": "boolean", "description": "It speaks MQTT over WebSocket."},
+        "proxy_protocol": {"type": "boolean", "description": "It expects a PROXY header."},
+        "allow_anonymous": {"type": "boolean", "description": "It takes clients without a name."},
+        "limits": {"type": "object", "description": "Its limits, as [limits] writes them."},
     },
 }
 
@@ -37,7 +40,11 @@ LIMITS = {
     "additionalProperties": False,
     "minProperties": 1,
     "properties": {
-        field.name: {"type": ["string", "number", "integer"]} for field in fields(ConnectionLimits)
+        field.name: {
+            "type": ["string", "number", "integer"],
+            "description": f"As limits.{field.name} in the configuration.",
+        }
+        for field in fields(ConnectionLimits)
     },
 }
 
@@ -143,7 +150,14 @@ ROUTES = (
         answer=list_of(LISTENER),
     ),
     Route(
-        "GET", "/listeners/{name}", Role.VIEWER, show, "One listener", "listeners", answer=LISTENER
+        "GET",
+        "/listeners/{name}",
+        Role.VIEWER,
+        show,
+        "One listener",
+        "listeners",
+        example={"name": "main"},
+        answer=LISTENER,
     ),
     Route(
         "PATCH",
@@ -153,6 +167,7 @@ ROUTES = (
         "Change limits, written as in the configuration, until the next reload",
         "listeners",
         body=LIMITS,
+        example={"name": "main", "body": {"maximum_connections": 1000, "connection_rate": "100/s"}},
         answer=LISTENER,
         problems=(409,),
     ),
@@ -163,6 +178,7 @@ ROUTES = (
         stop,
         "Close a listener; its clients stay",
         "listeners",
+        example={"name": "old"},
         problems=(409,),
     ),
     Route(
@@ -172,6 +188,7 @@ ROUTES = (
         start,
         "Open a listener that was closed",
         "listeners",
+        example={"name": "new"},
         problems=(409,),
     ),
     Route(
@@ -181,6 +198,7 @@ ROUTES = (
         pause,
         "Let newcomers wait in the kernel",
         "listeners",
+        example={"name": "main"},
         problems=(409,),
     ),
     Route(
@@ -190,6 +208,7 @@ ROUTES = (
         resume,
         "Accept newcomers again",
         "listeners",
+        example={"name": "main"},
         problems=(409,),
     ),
 )

@@ -22,10 +22,19 @@ from mqttd.wire.topics import check_topic_filter, check_topic_name
 
 #: Properties of PUBLISH that may be given, with their schemas.
 PROPERTIES = {
-    "message_expiry_interval": {"type": "integer", "minimum": 0, "maximum": 4_294_967_295},
-    "content_type": {"type": "string", "maxLength": 65535},
-    "response_topic": TOPIC,
-    "payload_format_indicator": {"type": "integer", "enum": [0, 1]},
+    "message_expiry_interval": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 4_294_967_295,
+        "description": "Seconds until nobody wants it any more.",
+    },
+    "content_type": {"type": "string", "maxLength": 65535, "description": "What the payload is."},
+    "response_topic": {**TOPIC, "description": "Where answers shall go."},
+    "payload_format_indicator": {
+        "type": "integer",
+        "enum": [0, 1],
+        "description": "1: the payload is UTF-8.",
+    },
     "user_property": {
         "type": "array",
         "maxItems": 100,
@@ -35,6 +44,7 @@ PROPERTIES = {
             "maxItems": 2,
             "items": {"type": "string", "maxLength": 65535},
         },
+        "description": "Pairs of a name and a value.",
     },
 }
 
@@ -44,15 +54,16 @@ MESSAGE = {
     "additionalProperties": False,
     "not": {"required": ["payload", "payload_base64"]},
     "properties": {
-        "topic": TOPIC,
+        "topic": {**TOPIC, "description": "Where to: no wildcards, not below $SYS."},
         "payload": {"type": "string", "description": "Text; or payload_base64 for bytes."},
-        "payload_base64": {"type": "string"},
-        "qos": QOS,
-        "retain": {"type": "boolean"},
+        "payload_base64": {"type": "string", "description": "The payload as bytes, in base64."},
+        "qos": {**QOS, "description": "The quality of service."},
+        "retain": {"type": "boolean", "description": "Whether it is to be retained."},
         "properties": {
             "type": "object",
             "additionalProperties": False,
             "properties": PROPERTIES,
+            "description": "Properties of MQTT 5.0.",
         },
     },
 }
@@ -209,6 +220,7 @@ ROUTES = (
         "Publish a message, as the broker itself",
         "messages",
         body=MESSAGE,
+        example={"body": {"topic": "plant/1/level", "payload": "17.5", "qos": 1, "retain": True}},
         answer=RESULT,
     ),
     Route(
@@ -223,13 +235,33 @@ ROUTES = (
             "required": ["messages"],
             "additionalProperties": False,
             "properties": {
-                "messages": {"type": "array", "minItems": 1, "maxItems": 1000, "items": MESSAGE}
+                "messages": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 1000,
+                    "items": MESSAGE,
+                    "description": "In this order; all or none, as far as their form goes.",
+                }
             },
+        },
+        example={
+            "body": {
+                "messages": [
+                    {"topic": "plant/1/on", "payload": "1"},
+                    {"topic": "plant/2/on", "payload_base64": "AQ=="},
+                ]
+            }
         },
         answer={
             "type": "object",
             "required": ["matched"],
-            "properties": {"matched": {"type": "array", "items": {"type": "boolean"}}},
+            "properties": {
+                "matched": {
+                    "type": "array",
+                    "items": {"type": "boolean"},
+                    "description": "Of each, whether anybody subscribes to it.",
+                }
+            },
         },
     ),
     Route(
@@ -243,6 +275,7 @@ ROUTES = (
             Parameter("topic_filter", SHORT_TOPIC, "What to listen to.", required=True),
             Parameter("qos", QOS, "At most this QoS.", 0),
         ),
+        example={"topic_filter": "plant/#"},
         answer={"type": "string"},
         produces=MEDIA_TYPE,
     ),

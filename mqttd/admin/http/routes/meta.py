@@ -39,8 +39,11 @@ ROUTES = (
             "type": "object",
             "required": ["name", "role"],
             "properties": {
-                "name": {"type": "string"},
-                "role": {"enum": [role.name.lower() for role in Role]},
+                "name": {"type": "string", "description": "Name of the token, or of the user."},
+                "role": {
+                    "enum": [role.name.lower() for role in Role],
+                    "description": "What I may do.",
+                },
             },
         },
     ),

@@ -11,9 +11,8 @@ from twisted.copyright import version as twisted_version
 from mqttd import __version__
 from mqttd.admin.http.call import Call
 from mqttd.admin.http.problems import Problem
+from mqttd.admin.http.schemas import RELOADED
 from mqttd.admin.http.table import Role, Route
-
-NAMES = {"type": "array", "items": {"type": "string"}}
 
 
 def show(call: Call) -> dict[str, Any]:
@@ -54,17 +53,23 @@ ROUTES = (
             "type": "object",
             "required": ["node", "version", "uptime"],
             "properties": {
-                "node": {"type": "string"},
-                "version": {"type": "string"},
-                "python": {"type": "string"},
-                "twisted": {"type": "string"},
-                "process": {"type": "integer"},
+                "node": {"type": "string", "description": "Name of the broker."},
+                "version": {"type": "string", "description": "Version of mqttd."},
+                "python": {"type": "string", "description": "Version of Python."},
+                "twisted": {"type": "string", "description": "Version of Twisted."},
+                "process": {"type": "integer", "description": "Process id."},
                 "uptime": {"type": "number", "description": "Seconds."},
-                "draining": {"type": "boolean"},
-                "clients": {"type": "integer"},
-                "sessions": {"type": "integer"},
-                "subscriptions": {"type": "integer"},
-                "retained": {"type": "integer"},
+                "draining": {"type": "boolean", "description": "It takes leave of its clients."},
+                "clients": {"type": "integer", "description": "Clients that are connected."},
+                "sessions": {
+                    "type": "integer",
+                    "description": "Sessions, those of clients that are away included.",
+                },
+                "subscriptions": {
+                    "type": "integer",
+                    "description": "Subscriptions of all sessions.",
+                },
+                "retained": {"type": "integer", "description": "Retained messages."},
                 "alarms": {"type": "integer", "description": "Active ones."},
             },
         },
@@ -76,11 +81,7 @@ ROUTES = (
         reload,
         "Read the configuration again, as on SIGHUP",
         "node",
-        answer={
-            "type": "object",
-            "required": ["changed", "restart_needed"],
-            "properties": {"changed": NAMES, "restart_needed": NAMES},
-        },
+        answer=RELOADED,
         problems=(409,),
     ),
 )

@@ -18,10 +18,10 @@ PLUGIN = {
     "type": "object",
     "required": ["name", "kind", "priority"],
     "properties": {
-        "name": {"type": "string"},
+        "name": {"type": "string", "description": "Its name here."},
         "kind": {"type": "string", "description": "Module and class."},
         "priority": {"type": "integer", "description": "Its hooks come before those with more."},
-        "description": {"type": "string"},
+        "description": {"type": "string", "description": "What it is for, in its own words."},
         "settings": {"type": "object", "description": "As in [[plugin]], without secrets."},
     },
 }
@@ -166,6 +166,7 @@ ROUTES = (
         show,
         "One plugin and its settings",
         "plugins",
+        example={"name": "rewrite"},
         answer=PLUGIN,
     ),
     Route(
@@ -179,7 +180,16 @@ ROUTES = (
             "type": "object",
             "required": ["use"],
             "additionalProperties": False,
-            "properties": {"use": USE, "settings": SETTINGS},
+            "properties": {
+                "use": {**USE, "description": "What to start: a name, or package.module:Class."},
+                "settings": SETTINGS,
+            },
+        },
+        example={
+            "body": {
+                "use": "auto-subscribe",
+                "settings": {"subscriptions": [{"filter": "news/%c", "qos": 1}]},
+            }
         },
         answer=PLUGIN,
         status=201,
@@ -197,6 +207,10 @@ ROUTES = (
             "additionalProperties": False,
             "properties": {"settings": SETTINGS},
         },
+        example={
+            "name": "rewrite",
+            "body": {"settings": {"rules": [{"filter": "old/#", "topic": "new/$1"}]}},
+        },
         answer=PLUGIN,
         problems=(409,),
     ),
@@ -207,5 +221,6 @@ ROUTES = (
         unload,
         "Stop a plugin",
         "plugins",
+        example={"name": "delayed"},
     ),
 )

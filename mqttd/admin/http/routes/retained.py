@@ -21,9 +21,9 @@ SUMMARY = {
     "type": "object",
     "required": ["topic", "size", "qos"],
     "properties": {
-        "topic": {"type": "string"},
+        "topic": {"type": "string", "description": "The topic."},
         "size": {"type": "integer", "description": "Bytes of the payload."},
-        "qos": {"type": "integer"},
+        "qos": {"type": "integer", "description": "As it was published."},
         "publisher": {"type": ["string", "null"], "description": "Client id; null: the broker."},
         "expires_in": {"type": ["integer", "null"], "description": "Seconds."},
     },
@@ -35,7 +35,7 @@ MESSAGE = {
     "properties": {
         **SUMMARY["properties"],  # type: ignore[dict-item]
         "payload": {"type": ["string", "null"], "description": "Null unless it is UTF-8."},
-        "payload_base64": {"type": "string"},
+        "payload_base64": {"type": "string", "description": "The payload as bytes, in base64."},
     },
 }
 
@@ -111,6 +111,7 @@ ROUTES = (
         "Retained messages, by topic and without payloads",
         "retained",
         query=(*PAGING, FILTER),
+        example={"topic_filter": "plant/#"},
         answer=page_of(SUMMARY),
     ),
     Route(
@@ -121,10 +122,11 @@ ROUTES = (
         "Delete the retained messages that a filter matches",
         "retained",
         query=(NEEDED,),
+        example={"topic_filter": "plant/2/#"},
         answer={
             "type": "object",
             "required": ["deleted"],
-            "properties": {"deleted": {"type": "integer"}},
+            "properties": {"deleted": {"type": "integer", "description": "How many there were."}},
         },
     ),
     Route(
@@ -134,6 +136,7 @@ ROUTES = (
         show,
         "One retained message, with its payload",
         "retained",
+        example={"topic": "plant/1/level"},
         answer=MESSAGE,
     ),
     Route(
@@ -143,5 +146,6 @@ ROUTES = (
         remove,
         "Delete one retained message",
         "retained",
+        example={"topic": "plant/1/old"},
     ),
 )

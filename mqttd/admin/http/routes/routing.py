@@ -14,14 +14,18 @@ ROUTE = {
     "type": "object",
     "required": ["topic_filter", "subscribers"],
     "properties": {
-        "topic_filter": {"type": "string"},
+        "topic_filter": {"type": "string", "description": "What is subscribed to."},
         "subscribers": {"type": "integer", "description": "For themselves."},
         "groups": {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"name": {"type": "string"}, "members": {"type": "integer"}},
+                "properties": {
+                    "name": {"type": "string", "description": "The share name."},
+                    "members": {"type": "integer", "description": "Sessions that share it."},
+                },
             },
+            "description": "Shared subscriptions to it.",
         },
     },
 }

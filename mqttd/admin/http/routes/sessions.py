@@ -28,22 +28,25 @@ SESSION = {
     "type": "object",
     "required": ["client_id", "user", "online"],
     "properties": {
-        "client_id": {"type": "string"},
+        "client_id": {"type": "string", "description": "The client id."},
         "user": {"type": ["string", "null"], "description": "Whose it is."},
-        "online": {"type": "boolean"},
+        "online": {"type": "boolean", "description": "Its client is connected."},
         "age": {"type": "number", "description": "Seconds."},
         "expiry": {
             "type": ["integer", "null"],
             "description": "Seconds that it outlives its connection; null: for ever.",
         },
-        "mount_point": {"type": "string"},
-        "subscriptions": {"type": "integer"},
-        "queued": {"type": "integer"},
-        "queued_bytes": {"type": "integer"},
-        "inflight": {"type": "integer"},
+        "mount_point": {
+            "type": "string",
+            "description": "What stands before its topics in the broker.",
+        },
+        "subscriptions": {"type": "integer", "description": "How many it has."},
+        "queued": {"type": "integer", "description": "Messages that wait."},
+        "queued_bytes": {"type": "integer", "description": "Their bytes."},
+        "inflight": {"type": "integer", "description": "Messages sent and not acknowledged."},
         "unreleased": {"type": "integer", "description": "QoS 2 messages from the client."},
-        "dropped": {"type": "integer"},
-        "will": {"type": "boolean"},
+        "dropped": {"type": "integer", "description": "Messages that it did not get."},
+        "will": {"type": "boolean", "description": "It has a will."},
     },
 }
 
@@ -174,6 +177,7 @@ ROUTES = (
         show,
         "One session",
         "sessions",
+        example={"client_id": "sensor-12"},
         answer=SESSION,
     ),
     Route(
@@ -183,6 +187,7 @@ ROUTES = (
         remove,
         "End a session and all that hangs on it; its client is disconnected",
         "sessions",
+        example={"client_id": "sensor-14"},
     ),
     Route(
         "GET",
@@ -191,6 +196,7 @@ ROUTES = (
         subscriptions,
         "What a session is subscribed to",
         "sessions",
+        example={"client_id": "sensor-12"},
         answer=list_of(SUBSCRIPTION),
     ),
     Route(
@@ -204,7 +210,14 @@ ROUTES = (
             "type": "object",
             "required": ["topic_filter"],
             "additionalProperties": False,
-            "properties": {"topic_filter": TOPIC, "qos": QOS},
+            "properties": {
+                "topic_filter": {**TOPIC, "description": "The topic filter."},
+                "qos": {**QOS, "description": "The quality of service."},
+            },
+        },
+        example={
+            "client_id": "sensor-12",
+            "body": {"topic_filter": "commands/sensor-12/#", "qos": 1},
         },
         answer=SUBSCRIPTION,
         status=201,
@@ -222,5 +235,6 @@ ROUTES = (
                 "topic_filter", SHORT_TOPIC, "The filter, with its mount point.", required=True
             ),
         ),
+        example={"client_id": "sensor-12", "topic_filter": "old/#"},
     ),
 )

@@ -14,14 +14,14 @@ SLOW = {
     "type": "object",
     "required": ["client_id", "unacknowledged_for", "inflight", "queued"],
     "properties": {
-        "client_id": {"type": "string"},
+        "client_id": {"type": "string", "description": "The client id."},
         "unacknowledged_for": {
             "type": "number",
             "description": "Seconds that its oldest message waits to be acknowledged, at least.",
         },
-        "inflight": {"type": "integer"},
-        "queued": {"type": "integer"},
-        "queued_bytes": {"type": "integer"},
+        "inflight": {"type": "integer", "description": "Messages sent and not acknowledged."},
+        "queued": {"type": "integer", "description": "Messages that wait."},
+        "queued_bytes": {"type": "integer", "description": "Their bytes."},
         "blocked": {"type": "boolean", "description": "It takes nothing from the network."},
         "dropped": {"type": "integer", "description": "Messages that it did not get, in all."},
     },

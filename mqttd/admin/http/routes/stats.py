@@ -99,8 +99,11 @@ ROUTES = (
             "required": ["uptime", "gauges", "counters"],
             "properties": {
                 "uptime": {"type": "number", "description": "Seconds."},
-                "gauges": _OBJECT,
-                "counters": _OBJECT,
+                "gauges": {**_OBJECT, "description": "What there is now, and was at most."},
+                "counters": {
+                    **_OBJECT,
+                    "description": "What has happened since the start, as on $SYS.",
+                },
                 "latency": {
                     "type": "object",
                     "description": "How often what took how long: bounds are seconds, and "
@@ -153,15 +156,32 @@ ROUTES = (
         answer={
             "type": "object",
             "properties": {
-                "pid": {"type": "integer"},
+                "pid": {"type": "integer", "description": "Process id."},
                 "memory": {"type": ["integer", "null"], "description": "Bytes."},
                 "memory_maximum": {"type": "integer", "description": "Bytes."},
-                "processor_seconds": {"type": "number"},
-                "load": {"type": "array", "items": {"type": "number"}},
-                "open_files": {"type": ["integer", "null"]},
-                "open_files_allowed": {"type": "integer"},
-                "threads": {"type": "integer"},
-                "collections": {"type": "array", "items": {"type": "integer"}},
+                "processor_seconds": {
+                    "type": "number",
+                    "description": "Processor time so far, system calls included.",
+                },
+                "load": {
+                    "type": "array",
+                    "items": {"type": "number"},
+                    "description": "Load of the machine over 1, 5 and 15 minutes.",
+                },
+                "open_files": {
+                    "type": ["integer", "null"],
+                    "description": "Descriptors in use; null: not known here.",
+                },
+                "open_files_allowed": {
+                    "type": "integer",
+                    "description": "Descriptors that may be in use.",
+                },
+                "threads": {"type": "integer", "description": "Threads of the process."},
+                "collections": {
+                    "type": "array",
+                    "items": {"type": "integer"},
+                    "description": "Garbage collections, by generation.",
+                },
                 "longest_stall": {"type": "number", "description": "Seconds."},
             },
         },

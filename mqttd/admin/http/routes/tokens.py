@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mqttd.admin.http.call import Call
+from mqttd.admin.http.paging import list_of
 from mqttd.admin.http.problems import Problem, not_found
 from mqttd.admin.http.table import Role, Route
 from mqttd.admin.http.tokens import MAXIMUM_TOKENS
@@ -14,8 +15,8 @@ TOKEN = {
     "type": "object",
     "required": ["name", "role", "created"],
     "properties": {
-        "name": {"type": "string"},
-        "role": {"enum": list(ROLES)},
+        "name": {"type": "string", "description": "Whose it is."},
+        "role": {"enum": list(ROLES), "description": "What it lets do."},
         "created": {"type": "integer", "description": "Unix time, seconds."},
     },
 }
@@ -57,11 +58,7 @@ ROUTES = (
         show_all,
         "Whose tokens there are",
         "tokens",
-        answer={
-            "type": "object",
-            "required": ["items"],
-            "properties": {"items": {"type": "array", "items": TOKEN}},
-        },
+        answer=list_of(TOKEN),
     ),
     Route(
         "POST",
@@ -75,17 +72,22 @@ ROUTES = (
             "required": ["name", "role"],
             "additionalProperties": False,
             "properties": {
-                "name": {"type": "string", "pattern": "^[A-Za-z0-9_.@-]{1,64}$"},
-                "role": {"enum": list(ROLES)},
+                "name": {
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9_.@-]{1,64}$",
+                    "description": "Whose it is.",
+                },
+                "role": {"enum": list(ROLES), "description": "What it lets do."},
             },
         },
+        example={"body": {"name": "ci", "role": "viewer"}},
         answer={
             "type": "object",
             "required": ["name", "role", "token"],
             "properties": {
-                "name": {"type": "string"},
-                "role": {"enum": list(ROLES)},
-                "token": {"type": "string"},
+                "name": {"type": "string", "description": "Whose it is."},
+                "role": {"enum": list(ROLES), "description": "What it lets do."},
+                "token": {"type": "string", "description": "The secret. It is shown this once."},
             },
         },
         status=201,
@@ -98,5 +100,6 @@ ROUTES = (
         remove,
         "Take a token away",
         "tokens",
+        example={"name": "old-ci"},
     ),
 )

@@ -16,7 +16,7 @@ LEVEL = {
     "type": "object",
     "required": ["level", "topic"],
     "properties": {
-        "level": {"type": "string"},
+        "level": {"type": "string", "description": "The level by itself."},
         "topic": {"type": "string", "description": "With the levels above."},
         "retained": {"type": "boolean", "description": "A message is retained here."},
         "subscribed": {"type": "boolean", "description": "Somebody subscribes to just this."},
@@ -95,6 +95,7 @@ ROUTES = (
         "The levels of topics and filters below one",
         "routing",
         query=(*PAGING, BELOW),
+        example={"below": "plant/"},
         answer=page_of(LEVEL),
     ),
 )

@@ -23,12 +23,22 @@ ORDER = {
     "required": ["name"],
     "additionalProperties": False,
     "properties": {
-        "name": {"type": "string", "pattern": f"^{NAME}$", "maxLength": 64},
+        "name": {
+            "type": "string",
+            "pattern": f"^{NAME}$",
+            "maxLength": 64,
+            "description": "Its name; files have it, too.",
+        },
         "client_id": {**_TEXT, "description": "A client id, or its beginning and a star."},
         "address": {**_TEXT, "description": "An address, or a network (CIDR)."},
         "topic": {**_TEXT, "description": "A topic filter."},
         "payload": {**_SHOWN, "description": "Bytes of each payload that are shown."},
-        "duration": {"type": "integer", "minimum": 1, "maximum": 604_800},
+        "duration": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 604_800,
+            "description": "Seconds until it ends by itself; 600 if not given.",
+        },
     },
 }
 
@@ -36,18 +46,27 @@ TRACE = {
     "type": "object",
     "required": ["name", "running"],
     "properties": {
-        "name": {"type": "string"},
-        "running": {"type": "boolean"},
-        "client_id": {"type": "string"},
-        "address": {"type": "string"},
-        "topic": {"type": "string"},
-        "payload": {"type": "integer"},
+        "name": {"type": "string", "description": "Its name; files have it, too."},
+        "running": {"type": "boolean", "description": "False: it has ended, and left a file."},
+        "client_id": {
+            "type": "string",
+            "description": 'The client, or the beginning of its id and a star; "": any.',
+        },
+        "address": {"type": "string", "description": 'The address or network; "": any.'},
+        "topic": {"type": "string", "description": 'The topic filter; "": all packets.'},
+        "payload": {"type": "integer", "description": "Bytes of each payload that are shown."},
         "began": {"type": "number", "description": "Unix time, seconds."},
-        "ends_at": {"type": ["number", "null"]},
-        "packets": {"type": "integer"},
+        "ends_at": {
+            "type": ["number", "null"],
+            "description": "Unix time, seconds; null: with its listener.",
+        },
+        "packets": {"type": "integer", "description": "Packets taken so far."},
         "missed": {"type": "integer", "description": "Packets over its rate."},
         "file": {"type": "string", "description": "On the broker's machine."},
-        "problem": {"type": "string"},
+        "problem": {
+            "type": "string",
+            "description": 'Why nothing is written any more; "": all is well.',
+        },
     },
 }
 
@@ -161,6 +180,9 @@ ROUTES = (
         "Trace packets to a file",
         "traces",
         body=ORDER,
+        example={
+            "body": {"name": "pump-7", "client_id": "pump-7", "payload": 100, "duration": 600}
+        },
         answer=TRACE,
         status=201,
         problems=(409,),
@@ -173,6 +195,7 @@ ROUTES = (
         "End a trace, and delete its files if asked to",
         "traces",
         query=(Parameter("delete", {"type": "boolean"}, "Delete its files too.", False),),
+        example={"name": "pump-6", "delete": True},
         problems=(409,),
     ),
     Route(
@@ -185,6 +208,7 @@ ROUTES = (
         query=(
             Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "At most.", 100),
         ),
+        example={"name": "pump-8"},
         answer=list_of({"type": "object"}),
     ),
     Route(
@@ -194,6 +218,7 @@ ROUTES = (
         follow,
         "Follow a trace that runs, as Server-Sent Events",
         "traces",
+        example={"name": "pump-8"},
         answer={"type": "string"},
         produces=MEDIA_TYPE,
     ),
@@ -210,6 +235,7 @@ ROUTES = (
             Parameter("topic", _TEXT, "A topic filter.", ""),
             Parameter("payload", _SHOWN, "Bytes of each payload that are shown.", 0),
         ),
+        example={"client_id": "sensor-*", "payload": 100},
         answer={"type": "string"},
         produces=MEDIA_TYPE,
         problems=(409,),

@@ -33,27 +33,34 @@ USER = {
     "type": "object",
     "required": ["user", "source", "scheme", "superuser"],
     "properties": {
-        "user": {"type": "string"},
+        "user": {"type": "string", "description": "The user's name."},
         "source": {"type": "string", "description": "The authentication that has the file."},
         "scheme": {"type": "string", "description": "Kind of hash."},
         "superuser": {"type": "boolean", "description": "The configuration says so."},
-        "groups": {"type": "array", "items": {"type": "string"}},
+        "groups": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Groups that it is in.",
+        },
     },
 }
 FILE = {
     "type": "object",
     "required": ["source", "type", "path", "groups_file"],
     "properties": {
-        "source": {"type": "string"},
-        "type": {"type": "string"},
-        "path": {"type": "string"},
-        "groups_file": {"type": ["string", "null"]},
+        "source": {"type": "string", "description": "The authentication that has it."},
+        "type": {"type": "string", "description": "Of the authentication."},
+        "path": {"type": "string", "description": "The file."},
+        "groups_file": {"type": ["string", "null"], "description": "null: it has none."},
     },
 }
 CHANGED = {
     "type": "object",
     "required": ["user", "source"],
-    "properties": {"user": {"type": "string"}, "source": {"type": "string"}},
+    "properties": {
+        "user": {"type": "string", "description": "The user's name."},
+        "source": {"type": "string", "description": "The authentication that has the file."},
+    },
 }
 SOURCE = Parameter(
     "source",
@@ -260,8 +267,16 @@ ROUTES = (
             "type": "object",
             "required": ["user", "password"],
             "additionalProperties": False,
-            "properties": {"user": NAME, "password": PASSWORD, "scheme": SCHEME},
+            "properties": {
+                "user": {**NAME, "description": "The user's name."},
+                "password": {
+                    **PASSWORD,
+                    "description": "The password as it will be typed; a hash of it is kept.",
+                },
+                "scheme": SCHEME,
+            },
         },
+        example={"body": {"user": "bob", "password": "correct horse"}},
         answer=CHANGED,
         status=201,
         problems=(404, 409),
@@ -278,8 +293,15 @@ ROUTES = (
             "type": "object",
             "required": ["password"],
             "additionalProperties": False,
-            "properties": {"password": PASSWORD, "scheme": SCHEME},
+            "properties": {
+                "password": {
+                    **PASSWORD,
+                    "description": "The password as it will be typed; a hash of it is kept.",
+                },
+                "scheme": SCHEME,
+            },
         },
+        example={"user": "ann", "body": {"password": "battery staple"}},
         answer=CHANGED,
         problems=(404, 409),
     ),
@@ -308,6 +330,7 @@ ROUTES = (
         "Take a user out, and end its connections",
         "users",
         query=(SOURCE,),
+        example={"user": "carol"},
         problems=(404, 409, 422),
     ),
 )

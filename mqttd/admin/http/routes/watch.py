@@ -50,8 +50,8 @@ STATUS = {
     "type": "object",
     "required": ["status"],
     "properties": {
-        "status": {"type": "string"},
-        "reasons": {"type": "array", "items": {"type": "string"}},
+        "status": {"type": "string", "description": "ok, ready or unready."},
+        "reasons": {"type": "array", "items": {"type": "string"}, "description": "Why not."},
     },
 }
 
