@@ -68,10 +68,10 @@ EXPLANATION = {
     "required": ["allowed", "by", "state", "topic", "receivers", "total_receivers"],
     "properties": {
         **DECISION["properties"],  # type: ignore[dict-item]
-        "client_id": {"type": "string", "description": "The client; it need not be connected."},
+        "client_id": {"type": "string", "description": "The client id."},
         "user": {
             "type": ["string", "null"],
-            "description": "The user; by default whoever the client is now.",
+            "description": "The user; null: none.",
         },
         "state": {
             "enum": ["connected", "session", "unknown"],
@@ -89,7 +89,7 @@ EXPLANATION = {
                 "properties": {
                     "client_id": {
                         "type": "string",
-                        "description": "The client; it need not be connected.",
+                        "description": "The client id.",
                     },
                     "group": {
                         "type": ["string", "null"],
@@ -97,7 +97,7 @@ EXPLANATION = {
                     },
                     "qos": {
                         "type": "integer",
-                        "description": "The quality of service; 0 if not given.",
+                        "description": "The quality of service.",
                     },
                     "outcome": {
                         "enum": ["sent", "queued", "denied", "dropped"],
@@ -116,7 +116,7 @@ RULE = {
     "required": ["number", "source", "shadow", "title", "allow", "actions", "topics", "who"],
     "properties": {
         "number": {"type": "integer", "description": "The first that fits decides."},
-        "source": {"type": "string"},
+        "source": {"type": "string", "description": "The [[authorization]] that has it."},
         "shadow": {"type": "boolean", "description": "It only reports."},
         "title": {"type": "string", "description": "What explanations call it."},
         "allow": {
@@ -130,8 +130,12 @@ RULE = {
             "description": "null: every topic.",
         },
         "who": {"type": "object", "description": "Conditions; without any, everybody."},
-        "qos": {"type": ["array", "null"], "items": {"type": "integer"}},
-        "retain": {"type": ["boolean", "null"]},
+        "qos": {
+            "type": ["array", "null"],
+            "items": {"type": "integer"},
+            "description": "null: every one.",
+        },
+        "retain": {"type": ["boolean", "null"], "description": "null: retained or not."},
         "line": {"type": ["integer", "null"], "description": "Where it begins in its file."},
     },
 }
@@ -147,11 +151,11 @@ SHADOW = {
                 "properties": {
                     "client_id": {
                         "type": "string",
-                        "description": "The client; it need not be connected.",
+                        "description": "The client id.",
                     },
                     "user": {
                         "type": ["string", "null"],
-                        "description": "The user; by default whoever the client is now.",
+                        "description": "The user; null: none.",
                     },
                     "action": {"type": "string", "description": "What is to be done."},
                     "topic": {

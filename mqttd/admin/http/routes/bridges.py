@@ -18,18 +18,18 @@ BRIDGE = {
     "type": "object",
     "required": ["name", "state", "since", "sent", "received", "queued"],
     "properties": {
-        "name": {"type": "string"},
-        "state": {"enum": [state.value for state in State]},
+        "name": {"type": "string", "description": "As the configuration has it."},
+        "state": {"enum": [state.value for state in State], "description": "How it fares."},
         "since": {"type": "number", "description": "Unix time, seconds."},
         "away_for": {
             "type": ["number", "null"],
             "description": "Seconds without a connection that should be there; null: all is well.",
         },
         "address": {"type": "string", "description": "The one in use, or tried next."},
-        "addresses": {"type": "array", "items": {"type": "string"}},
+        "addresses": {"type": "array", "items": {"type": "string"}, "description": "All of them."},
         "client_id": {"type": "string", "description": "On the other side."},
-        "version": {"type": "string"},
-        "start": {"type": "string"},
+        "version": {"type": "string", "description": "Of MQTT, on the other side."},
+        "start": {"type": "string", "description": "When it connects."},
         "last_error": {"type": "string", "description": "Why it was away last."},
         "attempts": {"type": "integer", "description": "To connect."},
         "sent": {"type": "integer", "description": "Messages that went out."},
@@ -40,8 +40,12 @@ BRIDGE = {
             "additionalProperties": {"type": "integer"},
         },
         "queued": {"type": "integer", "description": "Messages that wait to go out."},
-        "queued_bytes": {"type": "integer"},
-        "topics": {"type": "array", "items": {"type": "object"}},
+        "queued_bytes": {"type": "integer", "description": "Their bytes."},
+        "topics": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "What is passed on, as in [[bridge]].",
+        },
     },
 }
 
@@ -116,7 +120,16 @@ ROUTES = (
         "bridges",
         answer=list_of(BRIDGE),
     ),
-    Route("GET", "/bridges/{name}", Role.VIEWER, show, "One bridge", "bridges", answer=BRIDGE),
+    Route(
+        "GET",
+        "/bridges/{name}",
+        Role.VIEWER,
+        show,
+        "One bridge",
+        "bridges",
+        example={"name": "uplink"},
+        answer=BRIDGE,
+    ),
     Route(
         "POST",
         "/bridges/{name}/stop",
@@ -124,6 +137,7 @@ ROUTES = (
         stop,
         "Stop a bridge; what goes out waits",
         "bridges",
+        example={"name": "uplink"},
         problems=(409,),
     ),
     Route(
@@ -133,6 +147,7 @@ ROUTES = (
         start,
         "Start a bridge that is stopped; its files are read again",
         "bridges",
+        example={"name": "uplink"},
         problems=(409,),
     ),
 )
