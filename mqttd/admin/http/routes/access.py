@@ -123,7 +123,11 @@ RULE = {
             "type": ["boolean", "null"],
             "description": "null: a source that looks up the rules of each client.",
         },
-        "actions": {"type": "array", "items": {"enum": [PUBLISH, SUBSCRIBE, RECEIVE]}},
+        "actions": {
+            "type": "array",
+            "items": {"enum": [PUBLISH, SUBSCRIBE, RECEIVE]},
+            "description": "What it is about.",
+        },
         "topics": {
             "type": ["array", "null"],
             "items": {"type": "string"},
