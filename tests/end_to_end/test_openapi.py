@@ -74,6 +74,8 @@ def tried(start: Callable[..., Daemon], tmp_path: Path) -> Tried:
     web, mqtt = free_port(), free_port()
     passwords = tmp_path / "passwords"
     passwords.write_text(f"ann:{HASH}\ncarol:{HASH}\n")
+    groups = tmp_path / "groups"
+    groups.touch()
     config = tmp_path / "mqttd.toml"
     listeners = [
         {"name": name, "endpoint": f"tcp:{port}:interface=127.0.0.1", "allow_anonymous": True}
@@ -88,6 +90,7 @@ def tried(start: Callable[..., Daemon], tmp_path: Path) -> Tried:
             flight={"directory": str(passwords / "nowhere")},
         )
         + f"[[authentication]]\ntype = 'password-file'\npath = '{passwords}'\n"
+        + f"groups_file = '{groups}'\n"
         + "[[plugin]]\nuse = 'rewrite'\n[[plugin]]\nuse = 'delayed'\n"
         # Nobody listens there.
         + "[[bridge]]\nname = 'uplink'\naddresses = ['mqtt://127.0.0.1:1']\n"

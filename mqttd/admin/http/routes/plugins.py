@@ -30,9 +30,9 @@ AVAILABLE = {
     "type": "object",
     "required": ["use", "running"],
     "properties": {
-        "use": {"type": "string"},
-        "running": {"type": "boolean"},
-        "description": {"type": "string"},
+        "use": {"type": "string", "description": "What to call it by."},
+        "running": {"type": "boolean", "description": "It runs already."},
+        "description": {"type": "string", "description": "What it is for, in its own words."},
         "settings": {
             "type": "object",
             "description": "As in [[plugin]], what holds if nothing is said.",

@@ -252,6 +252,7 @@ ROUTES = (
         "One user and its groups",
         "users",
         query=(SOURCE,),
+        example={"user": "ann"},
         answer=USER,
         problems=(404, 409, 422),
     ),
@@ -317,8 +318,16 @@ ROUTES = (
             "type": "object",
             "required": ["groups"],
             "additionalProperties": False,
-            "properties": {"groups": {"type": "array", "items": NAME, "maxItems": 1000}},
+            "properties": {
+                "groups": {
+                    "type": "array",
+                    "items": NAME,
+                    "maxItems": 1000,
+                    "description": "All that it is to be in.",
+                }
+            },
         },
+        example={"user": "ann", "body": {"groups": ["staff"]}},
         answer=CHANGED,
         problems=(404, 409),
     ),
