@@ -169,10 +169,11 @@ def test_retained_messages_move_over_a_bridge(
     config = tmp_path / "mosquitto.conf"
     config.write_text(f"user root\nlistener {old} 127.0.0.1\nallow_anonymous true\n")
     mosquitto(config, old)
+    typed = ["-V", "5", "-D", "publish", "content-type", "text/x"]
     kept = {"a/1": b"text", "a/2": bytes(range(256)), "b": b"x" * 70_000}
     for topic, payload in kept.items():
         subprocess.run(
-            [program("mosquitto_pub"), "-p", str(old), "-r", "-q", "1", "-t", topic, "-s"],
+            [program("mosquitto_pub"), "-p", str(old), "-r", "-q", "1", "-t", topic, "-s", *typed],
             input=payload,
             check=True,
         )
@@ -188,9 +189,9 @@ def test_retained_messages_move_over_a_bridge(
 
     def moved(topic: str) -> bytes:
         command = [program("mosquitto_sub"), "-p", str(new), "-q", "1", "-t", topic]
-        command += ["--retained-only", "-C", "1", "-N", "-W", "1"]
+        command += ["--retained-only", "-C", "1", "-W", "1", "-V", "5", "-F", "%C %p"]
         return subprocess.run(command, capture_output=True).stdout
 
     deadline = time.monotonic() + PATIENCE
-    while any(moved(topic) != payload for topic, payload in kept.items()):
+    while any(moved(topic) != b"text/x " + payload + b"\n" for topic, payload in kept.items()):
         assert time.monotonic() < deadline, {topic: len(moved(topic)) for topic in kept}
