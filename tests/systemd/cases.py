@@ -1,4 +1,4 @@
-"""What systemd makes of ``etc/mqttd.service`` and ``etc/mqttd.socket``.
+"""What systemd makes of the units in ``etc``, and a shell of the lines of ``Dockerfile``.
 
 The name keeps it out of the everyday tests: ``python -m tests.systemd`` runs it. One
 machine serves all cases, in their order; each leaves the service running.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 
@@ -206,3 +207,39 @@ def test_without_a_user_of_its_own_it_gets_one(machine: Machine) -> None:
     machine.run("systemctl start mqttd.socket mqttd && mosquitto_pub -t a -m b -q 1")
     assert machine.run("mosquitto_sub -t kept -C 1 -W 10").stdout == "here\n"
     assert machine.run("readlink /var/lib/mqttd").stdout == "private/mqttd\n"
+
+
+def test_the_image_does_what_it_says(machine: Machine) -> None:
+    """The lines of ``Dockerfile``, done one by one: no image is built here."""
+    machine.run("systemctl stop mqttd.socket mqttd")
+    machine.run("rm -rf /opt/mqttd /etc/mqttd /var/lib/mqttd /var/lib/private/mqttd")
+    machine.run("mkdir /opt/bin && ln -s /usr/bin/python3 /opt/bin/python && cp -r /src /image")
+    lines = instructions()
+    environment = lines["ENV"][0].replace("$PATH", "/usr/bin")
+    (user,) = lines["USER"]
+    for line in lines["RUN"]:
+        machine.run(f"set -e; PATH=/opt/bin:$PATH; {line.replace('/src', '/image')}")
+    as_user = f"setpriv --reuid {user} --regid mqttd --clear-groups env {environment}"
+    start, look = (
+        shlex.join(json.loads(lines[name][0][lines[name][0].index("[") :]))
+        for name in ("ENTRYPOINT", "HEALTHCHECK")
+    )
+    machine.run(f"cd {lines['WORKDIR'][0]}; {as_user} {start} >/tmp/image 2>&1 & echo $! >/tmp/pid")
+    machine.wait_for(f"{as_user} {look}")
+    machine.run("stdbuf -oL mosquitto_sub -d -V 5 -t x >/tmp/client 2>&1 &")
+    machine.wait_for("grep SUBACK /tmp/client")
+    machine.run("kill $(cat /tmp/pid)")
+    machine.wait_for("grep 'Received DISCONNECT (139)' /tmp/client")
+    machine.wait_for("[ ! -e /proc/$(cat /tmp/pid) ]")
+    assert "rror" not in machine.run("cat /tmp/image").stdout
+    assert machine.run(f"{as_user} {look}", check=False).returncode
+
+
+def instructions() -> dict[str, list[str]]:
+    """Those of ``Dockerfile``: name -> what follows each."""
+    text = re.sub(r"^ *#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M)
+    found: dict[str, list[str]] = {}
+    for line in text.replace("\\\n", " ").splitlines():
+        name, _, rest = line.partition(" ")
+        found.setdefault(name, []).append(rest)
+    return found
