@@ -59,6 +59,8 @@ def test_the_folder_is_its_page(site: Web) -> None:
         "/../__init__.py",
         "/..%2f__init__.py",
         "/%2e%2e/%2e%2e/settings.py",
+        "/%252e%252e/settings.py",
+        "/%2e%2e%2fsettings.py",
         "/pages/../../alarms.py",
         "//etc/passwd",
         "/pages",
