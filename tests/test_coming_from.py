@@ -32,7 +32,8 @@ def _pattern(name: str) -> str:
 
 
 PAGE = (DOCS / "coming-from.rst").read_text()
-FROM_MOSQUITTO, _, FROM_EMQTTD = PAGE.partition("\nemq.conf\n")
+FROM_MOSQUITTO, _, REST = PAGE.partition("\nemq.conf\n")
+FROM_EMQTTD = REST.partition("\nemqttd's REST API\n")[0]
 
 
 @pytest.mark.parametrize(
