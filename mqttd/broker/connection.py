@@ -22,20 +22,20 @@ a Deferred; the transport reads no further until it fires.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from enum import Enum
-from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mqttd.broker import fast_lane, handshake, hooked, receipts, receiving, subscribing
 from mqttd.broker.delivery import Delivery, encode, encode_alone
 from mqttd.broker.pause import DOWNSTREAM
 from mqttd.broker.reasons import CLOSED, FAILURES
+from mqttd.broker.waiting import rest_of
 from mqttd.interfaces import RECEIVE, IClient, ITransport, Peer
 from mqttd.wire.codes import (
     MAXIMUM_REMAINING_LENGTH,
@@ -78,7 +78,6 @@ class State(Enum):
     CLOSED = "closed"
 
 
-@implementer(IClient)
 class Connection:
     """One client's connection."""
 
@@ -513,7 +512,7 @@ class Connection:
             awaited = work.send(None)
         except StopIteration:
             return None
-        return self.contain(Deferred.fromCoroutine(_rest(work, awaited)))
+        return self.contain(Deferred.fromCoroutine(rest_of(work, awaited)))
 
     def contain(self, waiting: Deferred[None]) -> Deferred[None]:
         """*waiting*, which ends the connection if it fails with a violation."""
@@ -525,21 +524,8 @@ class Connection:
         self.violated(failure.value)
 
 
-@coroutine
-def _rest(
-    work: Coroutine[Deferred[Any], Any, None], awaited: Deferred[Any]
-) -> Generator[Deferred[Any], Any, None]:
-    """The rest of *work*, which waits for *awaited*."""
-    while True:
-        try:
-            try:
-                result = yield awaited
-            except Exception as error:
-                awaited = work.throw(error)
-            else:
-                awaited = work.send(result)
-        except StopIteration:
-            return
+# Not by decorator: a decorated class is not compiled.
+classImplements(Connection, IClient)
 
 
 def _pingreq(connection: Connection, packet: Packet) -> None:

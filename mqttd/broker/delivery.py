@@ -8,7 +8,7 @@ receiver of the same variant shares them and only the packet id differs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mqttd.broker.message import Message
 from mqttd.wire.codes import MQTT5
@@ -57,7 +57,7 @@ class Delivery:
 
 #: Stands for every QoS 2 message of the fast lane whose PUBREC has come: only
 #: its packet id matters any more.
-RELEASED = Delivery(Message("", qos=2), 2, False)
+RELEASED: Final = Delivery(Message("", qos=2), 2, False)
 RELEASED.released = True
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,7 +24,7 @@ from mqttd.broker.handover import hand_over
 from mqttd.broker.owed import GONE, OWED, SAFE, WRITTEN, DurableDelivery, Run, Source
 from mqttd.broker.paging import PagedQueue
 from mqttd.broker.queue import OVERHEAD, MessageQueue
-from mqttd.broker.session import Consumer, Session
+from mqttd.broker.session import Session
 from mqttd.broker.thinning import Thinned
 from mqttd.interfaces import RestoredSession, StoredRow, StoredSession, StoredSubscription
 from mqttd.settings import ListenerSettings, SessionSettings
@@ -33,6 +33,7 @@ from mqttd.store import records
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.durability import Durability
+    from mqttd.broker.roles import Consumer
     from mqttd.broker.shared import SharedGroup
     from mqttd.broker.subscription import Subscription
 
@@ -43,7 +44,7 @@ class DurableSession(Session):
     """The state of one client id, in memory and in the store."""
 
     durable = True
-    delivery_class = DurableDelivery
+    delivery_class: ClassVar[type[Delivery]] = DurableDelivery
 
     __slots__ = (
         "_is_handed_over",

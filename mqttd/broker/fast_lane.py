@@ -19,7 +19,7 @@ per QoS 0 message: see docs/performance.rst.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mqttd.broker.delivery import RELEASED, Delivery
 from mqttd.broker.message import Message
@@ -45,22 +45,26 @@ MAXIMUM_ROUTES = 1024
 MAXIMUM_BLOCKS = 64
 
 #: Added to the lane of a durable session.
-KEPT = 16
+KEPT: Final = 16
 
-_PUBLISH = int(PacketType.PUBLISH)
+_PUBLISH: Final = int(PacketType.PUBLISH)
 #: First bytes of PUBLISH with QoS 0, 1 and 2, neither DUP nor RETAIN.
-_PUBLISHES = frozenset((0x30, 0x32, 0x34))
+_PUBLISHES: Final = frozenset((0x30, 0x32, 0x34))
 #: Bytes that a packet may have which ``take_alone`` takes.
-LONGEST_ALONE = 129
-_PUBLISH_QOS0, _PUBLISH_QOS1 = 0x30, 0x32
-_PUBACK, _PUBREC, _PUBREL, _PUBCOMP = 0x40, 0x50, 0x62, 0x70
-_ACKNOWLEDGEMENTS = frozenset((_PUBACK, _PUBREC, _PUBREL, _PUBCOMP))
+LONGEST_ALONE: Final = 129
+_PUBLISH_QOS0: Final = 0x30
+_PUBLISH_QOS1: Final = 0x32
+_PUBACK: Final = 0x40
+_PUBREC: Final = 0x50
+_PUBREL: Final = 0x62
+_PUBCOMP: Final = 0x70
+_ACKNOWLEDGEMENTS: Final = frozenset((_PUBACK, _PUBREC, _PUBREL, _PUBCOMP))
 #: How the acknowledgement to a 5.0 client ends when nobody subscribes.
-NOBODY = bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
+NOBODY: Final = bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
 #: And how it begins.
-_PUBACK_TO_NOBODY = PUBACK[:1] + bytes((2 + len(NOBODY),))
+_PUBACK_TO_NOBODY: Final = PUBACK[:1] + bytes((2 + len(NOBODY),))
 #: What a PUBLISH of each QoS is answered with.
-_ANSWERS = (b"", PUBACK, PUBREC)
+_ANSWERS: Final = (b"", PUBACK, PUBREC)
 
 
 #: Properties that do not travel on as they are, or that bind the payload.
@@ -265,7 +269,7 @@ def take_alone(connection: Connection, data: bytes) -> bytes | None:
     answer = b""
     for target in targets:
         session: Session = target.session  # type: ignore[assignment]
-        receiver: Connection = session.consumer  # type: ignore[assignment]
+        receiver: Connection | None = session.consumer  # type: ignore[assignment]
         queue = session.queue
         inflight = session.inflight
         # The conditions of ``_take_publishes``; and the session is not durable.
@@ -393,7 +397,7 @@ def _take_publishes(
         receivers: list[Session] = []
         for target in route.targets:
             session: Session = target.session  # type: ignore[assignment]
-            receiver: Connection = session.consumer  # type: ignore[assignment]
+            receiver: Connection | None = session.consumer  # type: ignore[assignment]
             queue = session.queue
             if (
                 receiver is not None

@@ -285,7 +285,13 @@ class InProcessClient(Connection):
         inbox.end(reason)
 
     def request(
-        self, topic: str, payload: bytes = b"", timeout: float = 10.0, *, qos: int = 1, **more: Any
+        self,
+        topic: str,
+        payload: bytes = b"",
+        timeout: int | float = 10,
+        *,
+        qos: int = 1,
+        **more: Any,
     ) -> Deferred[Incoming]:
         """Publish a request and fire with the response (MQTT 5.0 section 4.10).
 

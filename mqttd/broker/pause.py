@@ -6,15 +6,17 @@ pauses for a reason also ends that reason.
 
 from __future__ import annotations
 
+from typing import Final
+
 #: A token bucket is in debt.
-RATE = 1
+RATE: Final = 1
 #: A handler returned a Deferred that has not fired.
-PENDING = 2
+PENDING: Final = 2
 #: A receiver's queue is full and its overflow policy is pause-publishers.
-DOWNSTREAM = 4
+DOWNSTREAM: Final = 4
 #: The client does not take what we send it (acknowledgements, mostly).
-OUTPUT = 8
+OUTPUT: Final = 8
 #: The connection is closing: nothing more is read.
-CLOSING = 16
+CLOSING: Final = 16
 #: Too much of what it sent waits to be acknowledged.
-UNANSWERED = 32
+UNANSWERED: Final = 32

@@ -11,7 +11,7 @@ Access is not decided here: whoever brings a message has had it checked.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mqttd.broker.delivery import Delivery
 from mqttd.broker.message import Message
@@ -21,6 +21,7 @@ from mqttd.wire.codes import ReasonCode
 if TYPE_CHECKING:
     from mqttd.broker.access import Guard
     from mqttd.broker.broker import Broker
+    from mqttd.broker.roles import Publisher
     from mqttd.broker.session import Session
     from mqttd.broker.shared import SharedGroup
     from mqttd.broker.subscription import Subscription, Target
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
 
 #: Members of a group that may be passed over for one message.
 MOST_PASSED = 32
-
-
-class Publisher(Protocol):
-    """Whoever can be made to wait: the connection a message came from."""
-
-    session: Session
-
-    def hold(self) -> None:
-        """Read no more until ``unhold`` was called as often."""
-
-    def unhold(self) -> None: ...
 
 
 class PublishService:

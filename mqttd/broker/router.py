@@ -17,13 +17,16 @@ from collections.abc import Iterator
 from itertools import chain
 from operator import attrgetter
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mqttd.broker.shared import SharedGroup
-from mqttd.broker.subscription import Subscriber, Subscription, Target, merge
+from mqttd.broker.subscription import Subscription, Target, merge
 from mqttd.broker.topic_tree import FilterTree, TopicTree
 from mqttd.settings import SharedStrategy
 from mqttd.wire.topics import split_shared
+
+if TYPE_CHECKING:
+    from mqttd.broker.roles import Subscriber
 
 __all__ = ["Plan", "RouteInfo", "Router", "SharedGroup", "Subscription", "Target"]
 

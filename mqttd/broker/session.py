@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from mqttd.broker.delivery import Delivery, reopen
 from mqttd.broker.inflight import Inflight, size_of, suited
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.message import Message
     from mqttd.broker.owed import Source
-    from mqttd.broker.publish import Publisher
+    from mqttd.broker.roles import Consumer, Publisher
     from mqttd.broker.router import Target
     from mqttd.broker.subscription import Subscription
     from mqttd.broker.timers import Timer
@@ -46,43 +46,13 @@ BATCH = 200
 CROWDED = 1024
 
 
-class Consumer(Protocol):
-    """Who takes a session's messages while its client is here."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether the output takes more."""
-
-    #: QoS 1 and 2 messages that may be unacknowledged at a time.
-    window: int
-    #: Protocol version, 3 to 5.
-    version: int
-
-    def send_message(self, delivery: Delivery, packet_id: int, dup: bool) -> bool:
-        """Send; False when the client can not take it (too large)."""
-
-    def send_pubrel(self, packet_id: int) -> None: ...
-
-    def may_receive(self, delivery: Delivery) -> Any:
-        """True, False, or a Deferred of it."""
-
-    def overflowed(self) -> None:
-        """The queue is full and the policy is to disconnect."""
-
-    def later(self) -> None:
-        """Call ``session.pump`` again in the next turn."""
-
-    def failed(self) -> None:
-        """Something of ours broke: the client can not be served."""
-
-
 class Session:
     """The state of one client id."""
 
     #: Whether it survives the broker; see ``durable_session``.
     durable = False
     #: What a delivery to it is made as.
-    delivery_class = Delivery
+    delivery_class: ClassVar[type[Delivery]] = Delivery
 
     __slots__ = (
         "_replays",

@@ -8,27 +8,13 @@ one. Nothing here knows how matching works or how a message is sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mqttd.broker.message import Message
+    from mqttd.broker.roles import Subscriber
     from mqttd.broker.shared import SharedGroup
-
-
-class Subscriber(Protocol):
-    """What routing needs to know of a session; sessions are told apart by identity."""
-
-    @property
-    def client_id(self) -> str: ...
-
-    @property
-    def online(self) -> bool: ...
-
-    @property
-    def inflight(self) -> Sized: ...
-
-    def deliver(self, message: Message, target: Target, /) -> None: ...
 
 
 class Target:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall
 
-from mqttd.broker.subscription import Subscriber, Subscription, Target
+from mqttd.broker.subscription import Subscription, Target
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
     from mqttd.broker.message import Message
+    from mqttd.broker.roles import Subscriber
 
 MAX_RATE, CONFLATE, SAMPLE = "max-rate", "conflate", "sample"
 
@@ -203,6 +204,9 @@ class Thinned(Subscription):
             self._suppress()
         else:
             self.session.deliver(message, self)
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
         if self._waiting and self._call is None:
             self._wait()
 

@@ -128,6 +128,9 @@ class TimerWheel:
             self._held -= len(bucket)
             for timer in bucket:
                 self._fire(timer)
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
         while self._slots and self._slots[0] not in self._buckets:
             heappop(self._slots)
         if self._slots and (self._call is None or self._slots[0] < self._next):

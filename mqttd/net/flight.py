@@ -14,14 +14,15 @@ bounded by the number of entries, and so are their bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from mqttd.interfaces import FlightEntry
 
 #: Bytes that an entry keeps of what it is about.
-HEAD = 128
+HEAD: Final = 128
 
 #: A whole packet that is not longer is not noted: PINGREQ would push out what is worth more.
-SHORT = 2
+SHORT: Final = 2
 
 #: Seconds in which what goes is noted as an answer to what came last, in its entry.
 AT_ONCE = 0.001

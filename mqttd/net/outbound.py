@@ -15,7 +15,7 @@ and when that is twice the limit the connection is read no further.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 log = Logger()
 
 #: Bytes in Twisted's own buffer above which it pauses us.
-TRANSPORT_BUFFER = 65_536
+TRANSPORT_BUFFER: Final = 65_536
 #: The least it is set to; it is also how much Twisted reads at once.
 LEAST_BUFFER = 4096
 
 #: Why output is held back: bits of a mask.
-FULL = 1
-PACED = 2
+FULL: Final = 1
+PACED: Final = 2
 
 #: First four bits of a PUBLISH, and with those of QoS, which are 0 for QoS 0.
-_PUBLISH = 0x30
-_KIND_AND_QOS = 0xF6
+_PUBLISH: Final = 0x30
+_KIND_AND_QOS: Final = 0xF6
 
 
 class Flusher:

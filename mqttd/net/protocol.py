@@ -17,7 +17,7 @@ client has left, and a client that we wait for to take our output must take some
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-_PUBLISH = PacketType.PUBLISH
+_PUBLISH: Final = PacketType.PUBLISH
 
 #: Seconds between looks at a connection, or less when its keep alive is shorter.
 LOOK_INTERVAL = 60.0
 #: Seconds that a pause may keep what a client sent before it left.
 ABANDONED = 300.0
 #: Bytes that are read, for nothing, from a client whose connection is closing.
-MOST_DROPPED = 16 * 1024 * 1024
+MOST_DROPPED: Final = 16 * 1024 * 1024
 
 
 class MQTTProtocol(Outbound):

@@ -17,7 +17,8 @@ from attrs import field, frozen
 
 from mqttd.broker.broker import Broker
 from mqttd.broker.message import Message
-from mqttd.broker.publish import Publisher, PublishService
+from mqttd.broker.publish import PublishService
+from mqttd.broker.roles import Publisher
 from mqttd.wire.codes import ReasonCode
 from mqttd.wire.packets import Properties
 from mqttd.wire.topics import matches

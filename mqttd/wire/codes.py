@@ -8,11 +8,12 @@ values are those of the specifications (MQTT 5.0 sections 2.1.2 and 2.4, MQTT
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 # Protocol levels as they stand in CONNECT, the bridge bit removed.
-MQTT31 = 3
-MQTT311 = 4
-MQTT5 = 5
+MQTT31: Final = 3
+MQTT311: Final = 4
+MQTT5: Final = 5
 
 #: Bit that mosquitto and RSMB bridges set in the protocol level.
 BRIDGE_BIT = 0x80

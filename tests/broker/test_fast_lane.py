@@ -43,7 +43,9 @@ def bounded(**fields: Any) -> BrokerSettings:
 def counters(metrics: Metrics) -> dict[str, Any]:
     """What was counted; how long it took is another matter."""
     return {
-        name: value for name, value in vars(metrics).items() if not isinstance(value, Histogram)
+        name: value
+        for name in dir(metrics)
+        if name[0] != "_" and not isinstance(value := getattr(metrics, name), Histogram)
     }
 
 
