@@ -70,8 +70,11 @@ class ITransport(Interface):
     def resume(reason: int) -> None:
         """End *reason*; reading goes on when none is left."""
 
-    def close() -> None:
-        """Flush and close; cut when that takes longer than the limit allows."""
+    def close(announced: bool = False) -> None:
+        """Flush and close; cut when that takes longer than the limit allows.
+
+        *announced*: the client has said that it closes, and sends no more.
+        """
 
     def abort() -> None:
         """Close at once and drop what is not sent."""

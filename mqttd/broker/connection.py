@@ -545,7 +545,7 @@ def _disconnect(connection: Connection, packet: Packet) -> None:
     # [MQTT-3.14.4-3] [MQTT311-3.14.4-3] [MQTT-3.1.2-10]
     with_will = packet.reason != ReasonCode.SUCCESS
     connection.end("disconnect", will=with_will)
-    connection.transport.close()  # [MQTT-3.14.4-2] [MQTT311-3.14.4-1]
+    connection.transport.close(announced=True)  # [MQTT-3.14.4-2] [MQTT311-3.14.4-1]
 
 
 def _second_connect(connection: Connection, packet: Packet) -> None:

@@ -67,7 +67,7 @@ class Passage:
         self.paused &= ~reason
         self.client.send_on()
 
-    def close(self) -> None:
+    def close(self, announced: bool = False) -> None:
         """The connection has ended; there is nothing to close."""
 
     def abort(self) -> None:

@@ -27,12 +27,12 @@ class EagerServer(tcp.Server):
     # to 200 machine instructions for each, where a slot takes ten.
     __slots__ = (
         "TLS",
-        "_ends",
         "_in_read",
         "_tempDataBuffer",
         "bufferSize",
         "connected",
         "dataBuffer",
+        "ends",
         "producer",
         "protocol",
         "socket",
@@ -49,7 +49,7 @@ class EagerServer(tcp.Server):
         self.streamingProducer = kind.streamingProducer
         self._in_read = False
         #: It ends when the read under way returns.
-        self._ends = False
+        self.ends = False
         super().__init__(sock, protocol, client, *more)
 
     def doRead(self) -> Any:
@@ -65,14 +65,14 @@ class EagerServer(tcp.Server):
         self._in_read = True
         self.protocol.dataReceived(data)
         self._in_read = False
-        return self._end() if self._ends else None
+        return self._end() if self.ends else None
 
     def loseConnection(self) -> None:
         # Twisted's has the socket watched for room, to close when there is some: two
         # calls of epoll and a turn, 10 us. With nothing to send the read that brought
         # us here may end the connection when it returns.
         if self._in_read and self.connected and not (self.disconnecting or self._is_busy()):
-            self._ends = self.disconnecting = True
+            self.ends = self.disconnecting = True
         else:
             super().loseConnection()  # type: ignore[no-untyped-call]
 
@@ -88,17 +88,15 @@ class EagerServer(tcp.Server):
         )
 
     def readConnectionLost(self, reason: Failure) -> None:
-        # Twisted's asks first whether the protocol wants to go on writing.
-        if self._ends:
-            self.connectionLost(reason)
-        else:
-            super().readConnectionLost(reason)
+        # Twisted's asks first, by an adapter, whether the protocol goes on writing to a
+        # client that has closed its side: none of ours does.
+        self.connectionLost(reason)
 
     def _end(self) -> Any:
         if self._aborting:
             return None
         if self._is_busy():
-            self._ends = self.disconnecting = False
+            self.ends = self.disconnecting = False
             super().loseConnection()  # type: ignore[no-untyped-call]
             return None
         return CONNECTION_DONE

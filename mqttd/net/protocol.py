@@ -36,6 +36,7 @@ from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
 from mqttd.interfaces import FlightEntry, IPacketWatcher, ITransport, Peer
 from mqttd.net.flight import SHORT, entries, forget, piece
+from mqttd.net.gathered_tls import GatheredTLS
 from mqttd.net.limiter import Limiter
 from mqttd.net.outbound import FULL, Outbound
 from mqttd.net.peer import ending_of, innermost, unread, unread_after_end, unsent
@@ -445,7 +446,7 @@ class MQTTProtocol(Outbound):
     def flight(self) -> tuple[FlightEntry, ...]:
         return tuple(entries(self._flight or []))
 
-    def close(self) -> None:
+    def close(self, announced: bool = False) -> None:
         if self._pauses & CLOSING:
             return
         self._holding = 0
@@ -456,12 +457,18 @@ class MQTTProtocol(Outbound):
         self._stop_rate_call()
         transport = self.transport
         transport.unregisterProducer()
-        if innermost(transport) is transport and unread(transport):
+        inner = innermost(transport)
+        if announced and isinstance(transport, GatheredTLS):
+            transport.lose_at_once()
+        elif inner is transport and unread(transport):
             # To close before what a client sends would be a reset: it would lose
             # the answer that says why. So the rest is read, and dropped.
             transport.loseWriteConnection()
         else:
             transport.loseConnection()
+        if getattr(inner, "ends", False):
+            # When the read under way returns; should it not, ``_look`` comes.
+            return
         # TLS has yet to hear that the client closes too; TCP reads no more.
         transport.resumeProducing()
         # A client that does not read would keep the connection for ever.
@@ -487,6 +494,9 @@ class MQTTProtocol(Outbound):
 
     def _look(self, waiting: int) -> None:
         """Is the client still there? Its packets say so, or its socket."""
+        if self._pauses & CLOSING:
+            self.abort()
+            return
         if self._silence < 0:
             self.connection.connect_timed_out()
             return

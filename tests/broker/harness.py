@@ -115,7 +115,7 @@ class BareTransport:
         self.paused &= ~reason
         self.read()
 
-    def close(self) -> None:
+    def close(self, announced: bool = False) -> None:
         self._end("closed")
 
     def abort(self) -> None:

@@ -112,6 +112,40 @@ class MoreThanWeRead(OnSockets):
         assert received[:3] == b"\xe0" + received[1:2] + bytes((ReasonCode.PACKET_TOO_LARGE,))
         await self.until(lambda: listener.connections == 0, 2)
 
+    async def test_over_tls_a_client_that_has_disconnected_is_not_waited_for(self) -> None:
+        authority = Authority()
+        certificate = authority.issue("localhost").write(self.folder / "server.pem")
+        limits = ConnectionLimits(close_timeout=60)
+        listener = await self.listen(tls=TLSSettings(certificate=certificate), limits=limits)
+        context = ssl.create_default_context(cadata=authority.pem.decode())
+
+        def converse() -> ssl.SSLSocket:
+            plain = socket.create_connection(self.where(listener), timeout=60)
+            stream = context.wrap_socket(plain, server_hostname="localhost")
+            stream.sendall(CONNECT)
+            assert stream.recv(4096)[:1] == CONNACK
+            stream.sendall(serialize(Disconnect(), 5))
+            return stream
+
+        def end(stream: ssl.SSLSocket) -> bytes:
+            # An end without close_notify would be an error.
+            with stream:
+                return stream.recv(4096)
+
+        stream = await self.client(converse)
+        await self.until(lambda: listener.connections == 0, 2)
+        assert await self.client(end, stream) == b""
+
+        def leave() -> None:
+            # Its close_notify comes with DISCONNECT, or right behind.
+            stream = converse()
+            with contextlib.suppress(OSError):
+                stream.unwrap()
+            stream.close()
+
+        await self.client(leave)
+        await self.until(lambda: listener.connections == 0, 2)
+
 
 class Stopping(OnSockets):
     async def test_who_has_not_sent_connect_is_cut(self) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionDone
+from OpenSSL.SSL import Error
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -25,18 +26,40 @@ class Listening(Protocol):
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.reason: Failure | None = None
-        self.abort_at = b""
+        self.abort_at = self.lose_at = b""
         self.transport: Any
 
     def dataReceived(self, data: bytes) -> None:
         self.pieces.append(data)
         if data == self.abort_at:
             self.transport.abortConnection()
+        elif data == self.lose_at:
+            self.transport.lose_at_once()
         else:
             self.transport.write(b"got it")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.reason = reason
+
+
+class Counting:
+    """An ``SSL.Connection``; notes which of its methods had nothing to give."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.in_vain: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.connection, name)
+
+        def call(*arguments: Any) -> Any:
+            try:
+                return method(*arguments)
+            except Error:
+                self.in_vain.append(name)
+                raise
+
+        return call
 
 
 class Line:
@@ -151,3 +174,70 @@ def test_half_a_record_waits_for_the_rest(line: Line) -> None:
     assert line.listening.pieces == []
     line.server.dataReceived(data[10:])
     assert line.listening.pieces == [b"in two parts"]
+
+
+def in_vain(line: Line) -> list[str]:
+    """What OpenSSL is asked for in vain from here on."""
+    counting: Any = Counting(line.server._tlsConnection)
+    line.server._tlsConnection = counting
+    names: list[str] = counting.in_vain
+    return names
+
+
+def test_after_one_record_openssl_is_asked_for_nothing_more(line: Line) -> None:
+    asked = in_vain(line)
+    for number in range(3):
+        line.client.write(b"lone %d" % number)
+        line.carry()
+        assert line.client.read(100) == b"got it"
+    assert line.listening.pieces == [b"lone 0", b"lone 1", b"lone 2"]
+    assert asked == []
+
+
+def test_several_records_are_read_until_there_is_no_more(line: Line) -> None:
+    asked = in_vain(line)
+    line.client.write(b"one")
+    line.client.write(b"two")
+    line.carry()
+    assert line.listening.pieces == [b"onetwo"]
+    assert line.client.read(100) == b"got it"
+    assert asked == ["recv"]
+
+
+def test_a_record_that_is_no_data_gets_its_answer(line: Line) -> None:
+    with pytest.raises(ssl.SSLWantReadError):
+        line.client.unwrap()
+    line.carry()
+    line.client.unwrap()  # which wants the server's close_notify
+    assert line.ending().check(ConnectionDone)
+
+
+def test_without_close_notify_the_connection_was_lost(line: Line) -> None:
+    line.server.connectionLost(Failure(ConnectionDone()))
+    assert line.listening.reason.check(ConnectionLost)
+
+
+def test_a_client_that_closes_is_not_waited_for(line: Line) -> None:
+    asked = in_vain(line)
+    line.listening.lose_at = b"bye"
+    line.client.write(b"bye")
+    line.carry()
+    assert line.ending().check(ConnectionDone)
+    assert line.client.read(100) == b""  # close_notify, and not a cut
+    assert asked == []
+
+
+def test_a_close_of_ours_waits_for_the_client(line: Line) -> None:
+    line.server.loseConnection()
+    assert not line.transport.disconnecting
+    line.carry()
+    line.client.unwrap()
+    line.carry()
+    assert line.ending().check(ConnectionDone)
+
+
+def test_nothing_is_closed_at_once_before_the_handshake(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.server.lose_at_once()
+    assert line.transport.disconnected or line.transport.disconnecting
+    assert line.transport.value() == b""
