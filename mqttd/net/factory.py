@@ -43,6 +43,8 @@ class MQTTFactory(ServerFactory):
         self.broker = broker
         #: For connections to come; may be replaced.
         self.settings = settings
+        #: Whether each connection sets TCP's options; not where it inherits them.
+        self.tells_tcp = True
         self.flusher = network.flusher
         self.limits = network.limits
         #: The length at which a flight recorder forgets its oldest entries.

@@ -8,6 +8,7 @@ factory of the protocols.
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -141,7 +142,7 @@ class Listener:
         self._switch.inner = self._inside(settings)
         self.settings = self.factory.settings = settings
         self._gate.change(settings)
-        self._set_buffers()
+        self._set_options()
 
     # --- inside -------------------------------------------------------------------------
 
@@ -177,14 +178,29 @@ class Listener:
             raise SettingError("endpoint", self.settings.endpoint, "one that limits can be put on")
         make_eager(self._port)
         self._gate.open(self._port)
-        self._set_buffers()
+        self._set_options()
 
-    def _set_buffers(self) -> None:
-        """Connections inherit the buffers' sizes from the socket that listens."""
+    def _set_options(self) -> None:
+        """Connections inherit the buffers' sizes from the socket that listens, and more."""
         handle = getattr(self._port, "socket", None)
+        if handle is None:
+            return
         for option, name in _BUFFERS.items():
-            if handle is not None and (size := getattr(self.settings, name)):
+            if size := getattr(self.settings, name):
                 handle.setsockopt(socket.SOL_SOCKET, option, size)
+        self.factory.tells_tcp = not _tell_tcp(handle, self.settings.tcp_no_delay)
+
+
+def _tell_tcp(handle: socket.socket, no_delay: bool) -> bool:
+    """Set what connections inherit on Linux; False where each must be told itself."""
+    if sys.platform != "linux" or handle.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, no_delay)
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
+    except OSError:
+        return False
+    return True
 
 
 def _cause(error: Exception) -> str:

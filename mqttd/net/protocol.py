@@ -132,7 +132,8 @@ class MQTTProtocol(Outbound):
     def connectionMade(self) -> None:
         broker, limits = self.factory.broker, self.listener.limits
         self.factory.made(self)
-        self._set_options()
+        if self.factory.tells_tcp:
+            self._set_options()
         self.limiter = self.factory.limits.for_connection(limits, self.peer.address)
         self.connection = Connection(broker, self)
         self.last_seen = broker.seconds()

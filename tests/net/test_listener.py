@@ -91,6 +91,25 @@ class Serving(OnSockets):
             assert not protocol.transport.getTcpNoDelay()
             assert protocol.transport.getTcpKeepAlive()
 
+    async def test_connections_after_a_reload_have_the_new_delay(self) -> None:
+        async def check(inherited: bool) -> None:
+            listener = await self.listen(tcp_no_delay=False)
+            listener.reload(evolve(listener.settings, tcp_no_delay=True))
+            if not inherited:
+                # As where the socket that listens does not hand its options on.
+                handle = listener._port.socket
+                handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, False)
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, False)
+                listener.factory.tells_tcp = True
+            with await self.client(open_socket, self.where(listener)):
+                await self.until(lambda: bool(listener.factory.protocols))
+                (protocol,) = listener.factory.protocols
+                assert protocol.transport.getTcpNoDelay()
+                assert protocol.transport.getTcpKeepAlive()
+
+        await check(True)
+        await check(False)
+
     async def test_accepting_can_be_paused_and_clients_wait(self) -> None:
         listener = await self.listen()
         listener.pause()
