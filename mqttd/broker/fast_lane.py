@@ -74,9 +74,11 @@ _NEEDS_A_LOOK = frozenset(("message_expiry_interval", "topic_alias", "payload_fo
 class Route:
     """What was decided about a topic of a connection: it is valid and allowed."""
 
-    __slots__ = ("epoch", "plan", "targets", "topic")
+    __slots__ = ("alone", "epoch", "plan", "targets", "topic")
 
     plan: Plan
+    #: Nobody or one client gets it, and no group.
+    alone: bool
     #: The plan's, or with rules for receiving those of ``judged``.
     targets: tuple[Target, ...]
     #: Of the access rules that allowed it.
@@ -93,6 +95,7 @@ class Route:
         self.targets = plan.targets
         if RECEIVE in broker.authorizer.checks:
             self.targets = judged(plan, qos, self.epoch)
+        self.alone = not plan.groups and len(plan.targets) <= 1
         return plan
 
 
@@ -257,9 +260,7 @@ def take_alone(connection: Connection, data: bytes) -> bytes | None:
         if payload >= size or data[payload]:
             return None
         payload += 1
-    plan = route.plan
-    targets = route.targets
-    if payload > size or not plan.valid or plan.groups or len(targets) > 1:
+    if payload > size or not route.plan.valid or not route.alone:
         return None
     identifier = data[head : head + 2]
     if qos and (identifier == b"\0\0" or connection.receipts is not None):
@@ -267,6 +268,7 @@ def take_alone(connection: Connection, data: bytes) -> bytes | None:
     metrics = broker.metrics
     inside = size - payload
     answer = b""
+    targets = route.targets
     for target in targets:
         session: Session = target.session  # type: ignore[assignment]
         receiver: Connection | None = session.consumer  # type: ignore[assignment]

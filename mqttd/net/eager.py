@@ -105,17 +105,18 @@ class EagerServer(tcp.Server):
         # Nothing may overtake what waits. A producer that waits to be asked for
         # more is asked by Twisted's own way only, and startTLS knows no other.
         if (
-            data
+            not (self._tempDataBuffer or self.dataBuffer or self.TLS)
+            and (self.streamingProducer or self.producer is None)
             and self.connected
-            and not (self._tempDataBuffer or self.dataBuffer or self.TLS)
-            and (self.producer is None or self.streamingProducer)
+            and data
         ):
+            size = len(data)
             try:
-                sent = self.socket.send(data if len(data) <= MOST else memoryview(data)[:MOST])
+                sent = self.socket.send(data if size <= MOST else memoryview(data)[:MOST])
             except OSError:
                 # It is full; or an error, which comes up again in its proper place.
                 sent = 0
-            if sent == len(data):
+            if sent == size:
                 return
             if sent:
                 data = data[sent:]

@@ -35,7 +35,7 @@ from mqttd.broker import fast_lane
 from mqttd.broker.connection import Connection
 from mqttd.broker.pause import CLOSING, OUTPUT, PENDING, RATE
 from mqttd.interfaces import FlightEntry, IPacketWatcher, ITransport, Peer
-from mqttd.net.flight import SHORT, entries, forget, piece
+from mqttd.net.flight import HEAD, SHORT, entries, forget, piece
 from mqttd.net.gathered_tls import GatheredTLS
 from mqttd.net.limiter import Limiter
 from mqttd.net.outbound import FULL, Outbound
@@ -193,12 +193,21 @@ class MQTTProtocol(Outbound):
             return
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
-        self.last_seen = broker.seconds()
+        now = self.last_seen = broker.seconds()
         direct = self._direct
         if not direct:
             self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
-        if self._flight is not None:
-            self._note_input(data)
+        flight = self._flight
+        if flight is not None:
+            size = len(data)
+            if direct and size > SHORT:
+                # As ``piece`` has it, without the call.
+                came = data if size <= HEAD else (0, size, data[:HEAD])
+                flight += (now, came, b"")
+                if len(flight) > self.factory.flight_room:
+                    forget(flight)
+            else:
+                self._note_input(data)
         if not self._pauses:
             self._process(data if direct else b"")
         if self.limiter is not None and self.limiter.bytes:

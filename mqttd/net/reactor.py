@@ -14,6 +14,8 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.python import log
 
+from mqttd.net.eager import EagerServer
+
 
 class LeanReactor(EPollReactor):
     """``EPollReactor`` without a log context per event."""
@@ -33,7 +35,10 @@ class LeanReactor(EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue
-            if event != readable or selectable.fileno() == -1:
+            # An eager transport without a socket says so when it is read.
+            if event != readable or (
+                type(selectable) is not EagerServer and selectable.fileno() == -1
+            ):
                 self._doReadOrWrite(selectable, fd, event)  # type: ignore[no-untyped-call]
                 continue
             try:
