@@ -8,6 +8,7 @@ import { note } from "./notes.js";
 import * as access from "./pages/access.js";
 import * as alarms from "./pages/alarms.js";
 import * as audit from "./pages/audit.js";
+import * as bridges from "./pages/bridges.js";
 import * as clients from "./pages/clients.js";
 import * as config from "./pages/config.js";
 import * as listeners from "./pages/listeners.js";
@@ -25,7 +26,7 @@ import * as users from "./pages/users.js";
 
 const PAGES = {
   overview, alarms, clients, slow, sessions, subscriptions, topics, retained, messages, listeners,
-  access, users, traces, plugins, tokens, audit, config,
+  bridges, access, users, traces, plugins, tokens, audit, config,
 };
 
 const main = document.getElementById("main");
