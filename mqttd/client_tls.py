@@ -8,7 +8,7 @@ handshake.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,21 @@ _Callback = Callable[[Any, Any, int, int, Any], bool]
 class ServerName:
     """TLS to the server *hostname*."""
 
-    def __init__(self, hostname: str, trust: Any, own: PrivateCertificate | None = None) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        trust: Any,
+        own: PrivateCertificate | None = None,
+        alpn: Iterable[str] = (),
+    ) -> None:
         """
         :param hostname: a name or an address.
         :param trust: from ``load_trust``.
         :param own: the certificate that we show.
+        :param alpn: protocols to offer.
         """
-        self._creator = optionsForClientTLS(hostname, trust, own)
+        offered = [name.encode() for name in alpn] or None
+        self._creator = optionsForClientTLS(hostname, trust, own, offered)
         self._verify = _verifier(hostname)
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
@@ -104,16 +112,20 @@ def load_certificates(path: str) -> list[Certificate]:
     return found
 
 
-def load_own(path: str) -> PrivateCertificate | None:
+def load_own(path: str, key_path: str = "") -> PrivateCertificate | None:
     """The certificate with its key in the PEM file at *path*; "" is none.
+
+    :param key_path: where the key is, if it is not there.
 
     :raise ValueError: for a file that does not have both.
     """
     if not path:
         return None
     try:
-        return PrivateCertificate.loadPEM(Path(path).read_bytes())  # type: ignore[no-any-return]
+        pem = b"\n".join(Path(each).read_bytes() for each in (path, key_path) if each)
+        return PrivateCertificate.loadPEM(pem)  # type: ignore[no-any-return]
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ValueError(f"{error.filename}: cannot be read: {error.strerror}") from None
     except Exception:
-        raise ValueError(f"{path}: not a PEM file with a certificate and its key") from None
+        where = f"{path} and {key_path}" if key_path else path
+        raise ValueError(f"{where}: not PEM with a certificate and its key") from None

@@ -7,6 +7,7 @@ them. The password stands in a file that a setting names.
 from __future__ import annotations
 
 from enum import Enum
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,14 +74,20 @@ def _is_address(address: str) -> bool:
     )
 
 
+def _is_own_address(text: object) -> bool:
+    try:
+        return isinstance(text, str) and (not text or bool(ip_address(text)))
+    except ValueError:
+        return False
+
+
 @frozen
 class BridgeTopic:
     """What goes over a bridge, and under which names."""
 
-    #: Topic Filter, to which the prefixes are put on either side.
-    filter: str = field(
-        validator=check("a topic filter such as '#'", lambda x: isinstance(x, str) and bool(x))
-    )
+    #: Topic Filter, to which the prefixes are put on either side; "" where both prefixes
+    #: are given: these are one topic then.
+    filter: str = field(validator=check("a topic filter such as '#'", lambda x: isinstance(x, str)))
     #: Which way: from here to there, from there to here, or both.
     direction: Direction = choice(Direction.OUT)
     #: The highest QoS on the link; messages with more get this.
@@ -91,6 +98,10 @@ class BridgeTopic:
     remote_prefix: str = text()
     #: Keep the RETAIN flag of what goes over.
     retain: bool = flag(True)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.filter and not (self.local_prefix and self.remote_prefix):
+            raise SettingError("filter", "", "a topic filter, or both prefixes given")
 
 
 @frozen
@@ -119,8 +130,19 @@ class BridgeSettings:
     password_file: str = text()
     #: PEM file of the authorities for ``mqtts``; "" are the system's.
     ca_file: str = text()
-    #: PEM file with the certificate and key that the bridge shows; "" is none.
+    #: PEM file with the certificate that the bridge shows, and its key; "" is none.
     certificate: str = text()
+    #: PEM file with the key, if it is not in ``certificate``.
+    private_key: str = text()
+    #: Protocols to offer in the TLS handshake (ALPN), for servers that tell MQTT from
+    #: others by that; none by default.
+    alpn: tuple[str, ...] = texts(
+        (), 'a list of names such as "mqtt"', lambda name: 0 < len(name.encode()) < 256
+    )
+    #: Address of this machine to connect from; "" leaves that to the system.
+    bind_address: str = field(
+        default="", validator=check("an IP address, or empty", _is_own_address)
+    )
     #: When it connects.
     start: StartType = choice(StartType.AUTOMATIC)
     #: A lazy bridge connects when so many messages wait.
@@ -165,6 +187,8 @@ class BridgeSettings:
     topics: tuple[BridgeTopic, ...] = parts(BridgeTopic, "a list of tables")
 
     def __attrs_post_init__(self) -> None:
+        if self.private_key and not self.certificate:
+            raise SettingError("private_key", self.private_key, "given with certificate only")
         if not self.addresses:
             raise SettingError("addresses", [], "a list of at least one address")
         if self.threshold > self.maximum_inflight:

@@ -129,12 +129,18 @@ class Bridge:
             if where is not None
             else [
                 make_endpoint(
-                    self._reactor, each, ca_file=settings.ca_file, certificate=settings.certificate
+                    self._reactor,
+                    each,
+                    ca_file=settings.ca_file,
+                    certificate=settings.certificate,
+                    private_key=settings.private_key,
+                    alpn=settings.alpn,
+                    bind_address=settings.bind_address,
                 )
                 for each in settings.addresses
             ]
         )
-        return InTurn(ends, self.progress.connecting, lambda failure: self._lost(failure.value))
+        return InTurn(ends, self.progress.connecting, self._no_connection)
 
     def _client_settings(self) -> ClientSettings:
         settings = self.settings
@@ -323,6 +329,17 @@ class Bridge:
     def _disconnected(self, reason: Exception) -> None:
         self._tell_state(b"0")
         self._lost(reason)
+
+    def _no_connection(self, failure: Failure) -> None:
+        """Nobody is there; what else goes wrong the client says."""
+        if self.running and failure.getErrorMessage() != self.progress.last_error:
+            log.warn(
+                "{bridge} cannot connect to {where}: {why}",
+                bridge=self,
+                where=self.address,
+                why=failure.getErrorMessage(),
+            )
+        self._lost(failure.value)
 
     def _lost(self, reason: object) -> None:
         """An attempt or a connection has ended without our will."""

@@ -37,6 +37,6 @@ class InTurn:
         return connecting.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> Failure:
-        self.index = (self.index + 1) % len(self._endpoints)
         self._on_failure(failure)
+        self.index = (self.index + 1) % len(self._endpoints)
         return failure

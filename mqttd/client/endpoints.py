@@ -6,6 +6,7 @@ goes over whatever has one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,15 @@ SCHEMES = {"mqtt": (1883, False), "mqtts": (8883, True)}
 
 
 def make_endpoint(
-    reactor: Any, where: Any, *, ca_file: str = "", certificate: str = "", timeout: float = 30.0
+    reactor: Any,
+    where: Any,
+    *,
+    ca_file: str = "",
+    certificate: str = "",
+    private_key: str = "",
+    alpn: Iterable[str] = (),
+    bind_address: str = "",
+    timeout: float = 30.0,
 ) -> Any:
     """An endpoint for *where*.
 
@@ -30,6 +39,9 @@ def make_endpoint(
         Twisted's ``clientFromString``, or an endpoint, which is returned as it is.
     :param ca_file: PEM file of the authorities for ``mqtts``; "" are the system's.
     :param certificate: PEM file with the certificate and key that we show; "" is none.
+    :param private_key: PEM file with the key, if it is not in *certificate*.
+    :param alpn: protocols to offer in the TLS handshake.
+    :param bind_address: what to connect from; "" leaves that to the system.
     :param timeout: for connecting, in seconds.
 
     :raise ValueError: for what is none of these, or a file that is not right.
@@ -39,10 +51,12 @@ def make_endpoint(
     if "://" not in where:
         return clientFromString(reactor, where)
     host, port, tls = split_url(where)
-    endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
+    endpoint = HostnameEndpoint(
+        reactor, host, port, timeout=timeout, bindAddress=bind_address or None
+    )
     if not tls:
         return endpoint
-    creator = ServerName(host, load_trust(ca_file), load_own(certificate))
+    creator = ServerName(host, load_trust(ca_file), load_own(certificate, private_key), alpn)
     return TLSEndpoint(reactor, creator, endpoint)
 
 

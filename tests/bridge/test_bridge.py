@@ -102,6 +102,20 @@ def test_topics_are_mapped_and_the_qos_is_capped(site: Site, version: str) -> No
     assert ("from/cmd/x", b"d", 0) in got(here)
 
 
+def test_one_topic_is_mapped_to_one_of_another_name(site: Site) -> None:
+    site.bridge(
+        BridgeTopic("", Direction.OUT, 1, "one", "two/three"),
+        BridgeTopic("", Direction.IN, 1, "back", "four"),
+    )
+    here, there = site.listen(site.here), site.listen(site.there)
+    for topic in ("one", "one/more", "ones"):
+        site.here.publish(topic, b"x", 1)
+    site.there.publish("four", b"y", 1)
+    site.advance(1)
+    assert [topic for topic, _, _ in got(there)] == ["two/three", "four"]
+    assert ("back", b"y", 1) in got(here)
+
+
 def test_the_state_is_retained_on_both_sides(site: Site) -> None:
     site.bridge(BOTH)
 

@@ -59,6 +59,7 @@ def test_it_is_shown_as_it_can_be_read_again() -> None:
         (TEXT + TEXT, 'bridge[2].name = "site": that of bridge[1] already'),
         ('[[bridge]]\nname = "x"\nadresses = []', 'did you mean "addresses"'),
         (TEXT.replace('"both"', '"up"'), "bridge[1].topics"),
+        (TEXT.replace('"b"', '""'), "bridge[1].topics"),
     ],
 )
 def test_what_is_wrong_is_told_by_its_place(text: str, problem: str) -> None:
