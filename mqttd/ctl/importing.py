@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from attrs import asdict
 from mqttd.config import ConfigError, check_listeners, parse_settings
 from mqttd.ctl.context import Context
 from mqttd.ctl.errors import Failed
-from mqttd.ctl.mosquitto_conf import Converted, Unfit, convert
+from mqttd.ctl.mosquitto_conf import Converted, convert
+from mqttd.ctl.mosquitto_values import Unfit
 from mqttd.ctl.output import Output
 from mqttd.ctl.parser import Subparsers, command
 
@@ -28,15 +30,22 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(context: Context) -> None:
     given = context.arguments
-    converted = convert(_read(Path(given.file)), included)
+    # With --json nothing is written.
+    passwords = "" if given.output is None or context.out.as_json else f"{_beside(given.output)}."
+    converted = convert(_read(Path(given.file)), included, passwords)
     toml = HEAD.format(name=given.file) + converted.toml()
     problems = check(toml, converted)
     if context.out.as_json:
         report = [asdict(remark) for remark in converted.report]
         context.out.value({"toml": toml, "report": report, "problems": problems})
         return
-    _write(context, toml)
+    _write(context, toml, converted.passwords)
     _report(converted, problems)
+
+
+def _beside(output: str) -> Path:
+    """What the names of files begin with that belong to *output*."""
+    return Path(output).resolve().with_suffix("")
 
 
 def _read(path: Path) -> list[str]:
@@ -66,18 +75,29 @@ def check(toml: str, converted: Converted) -> list[str]:
     return []
 
 
-def _write(context: Context, toml: str) -> None:
+def _write(context: Context, toml: str, passwords: dict[str, str]) -> None:
     output = context.arguments.output
     if output is None:
         context.out.stream.write(toml)
         return
+    for path in (output, *passwords):
+        if Path(path).exists():
+            raise Failed(f"{path} is there already: name another file")
+    for path, password in passwords.items():
+        _write_new(path, password + "\n", 0o600)
+    _write_new(output, toml, 0o666)
+
+
+def _write_new(path: str, text: str, mode: int) -> None:
+    """Never into a file that is there, nor by a link that somebody has put there."""
     try:
-        with open(output, "x", encoding="utf-8") as file:
-            file.write(toml)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(number, "w", encoding="utf-8") as file:
+            file.write(text)
     except FileExistsError:
-        raise Failed(f"{output} is there already: name another file") from None
+        raise Failed(f"{path} is there already: name another file") from None
     except OSError as error:
-        raise Failed(f"{output}: {error.strerror}") from None
+        raise Failed(f"{path}: {error.strerror}") from None
 
 
 def _report(converted: Converted, problems: list[str]) -> None:

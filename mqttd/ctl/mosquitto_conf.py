@@ -12,23 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from mqttd.config.render import toml_value
-
-Table = dict[str, Any]
-
-
-@frozen
-class Remark:
-    """One thing that the person has to know, or to do."""
-
-    #: Of the file; 0: of no line.
-    line: int
-    option: str
-    text: str
-    #: Where it stands, if not in the file that was named.
-    file: str = ""
+from mqttd.ctl.mosquitto_bridge import Bridge
+from mqttd.ctl.mosquitto_values import Remark, Table, Unfit, as_flag, as_number, as_text
 
 
 @define
@@ -38,7 +26,10 @@ class Converted:
     tables: dict[str, Table] = field(factory=dict)
     authentication: list[Table] = field(factory=list)
     authorization: list[Table] = field(factory=list)
+    bridges: list[Table] = field(factory=list)
     listeners: list[Table] = field(factory=list)
+    #: Path of a file to be written, for its owner only -> the password in it.
+    passwords: dict[str, str] = field(factory=dict)
     report: list[Remark] = field(factory=list)
 
     def toml(self) -> str:
@@ -49,6 +40,7 @@ class Converted:
         for name, entries in (
             ("authentication", self.authentication),
             ("authorization", self.authorization),
+            ("bridge", self.bridges),
             ("listener", self.listeners),
         ):
             for entry in entries:
@@ -56,6 +48,9 @@ class Converted:
                 for key, part in entry.items():
                     if isinstance(part, dict):
                         lines += [f"[{name}.{key}]", *_pairs(part), ""]
+                    elif key == "topics":
+                        for topic in part:
+                            lines += [f"[[{name}.{key}]]", *_pairs(topic), ""]
         return "\n".join(lines)
 
 
@@ -63,51 +58,28 @@ def _pairs(table: Table) -> list[str]:
     return [
         f"{key} = {toml_value(value)}"
         for key, value in table.items()
-        if not isinstance(value, dict)
+        if not isinstance(value, dict) and key != "topics"
     ]
 
 
-class Unfit(ValueError):
-    """A value that mosquitto would not take, or that has no counterpart."""
-
-
 # --- values ---------------------------------------------------------------------------
-
-
-def _flag(value: str) -> bool:
-    if value.lower() in ("true", "1"):
-        return True
-    if value.lower() in ("false", "0"):
-        return False
-    raise Unfit("must be true or false")
-
-
-def _number(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise Unfit("must be a whole number") from None
-
-
-def _text(value: str) -> str:
-    return value
 
 
 def _at_least_one(unlimited: int) -> Callable[[str], int]:
     """For bounds that are always there: 0, none in mosquitto, is *unlimited*."""
 
     def convert(value: str) -> int:
-        return _number(value) or unlimited
+        return as_number(value) or unlimited
 
     return convert
 
 
 def _connections(value: str) -> int:
-    return max(0, _number(value))
+    return max(0, as_number(value))
 
 
 def _keep_alive(value: str) -> int:
-    return min(_number(value), 65_535)
+    return min(as_number(value), 65_535)
 
 
 _DAYS = {"h": 1 / 24, "d": 1, "w": 7, "m": 30, "y": 365}
@@ -133,41 +105,41 @@ def _tls_version(value: str) -> str:
 #: Option -> table, key, conversion.
 EVERYWHERE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "max_inflight_messages": ("session", "maximum_inflight", _at_least_one(65_535)),
-    "max_inflight_bytes": ("session", "maximum_inflight_bytes", _number),
+    "max_inflight_bytes": ("session", "maximum_inflight_bytes", as_number),
     "max_queued_messages": ("session", "maximum_queued_messages", _at_least_one(1_000_000)),
     "max_queued_bytes": ("session", "maximum_queued_bytes", _at_least_one(1 << 30)),
-    "queue_qos0_messages": ("session", "queue_qos0", _flag),
-    "upgrade_outgoing_qos": ("session", "upgrade_qos", _flag),
+    "queue_qos0_messages": ("session", "queue_qos0", as_flag),
+    "upgrade_outgoing_qos": ("session", "upgrade_qos", as_flag),
     "max_keepalive": ("protocol", "maximum_keep_alive", _keep_alive),
     "max_packet_size": ("protocol", "maximum_packet_size", _at_least_one(268_435_455)),
-    "message_size_limit": ("protocol", "maximum_payload_size", _number),
+    "message_size_limit": ("protocol", "maximum_payload_size", as_number),
     "persistent_client_expiration": ("protocol", "persistent_session_expiry", _expiry),
-    "retain_available": ("protocol", "retain_available", _flag),
-    "check_retain_source": ("retained", "check_source", _flag),
-    "sys_interval": ("broker", "sys_interval", _number),
+    "retain_available": ("protocol", "retain_available", as_flag),
+    "check_retain_source": ("retained", "check_source", as_flag),
+    "sys_interval": ("broker", "sys_interval", as_number),
 }
 
 #: The same for what holds for all listeners, or for one with ``per_listener_settings``.
 OF_SECURITY: dict[str, tuple[str, str, Callable[[str], Any]]] = {
-    "allow_anonymous": ("", "allow_anonymous", _flag),
-    "allow_zero_length_clientid": ("protocol", "zero_length_client_id", _flag),
-    "auto_id_prefix": ("protocol", "assigned_client_id_prefix", _text),
+    "allow_anonymous": ("", "allow_anonymous", as_flag),
+    "allow_zero_length_clientid": ("protocol", "zero_length_client_id", as_flag),
+    "auto_id_prefix": ("protocol", "assigned_client_id_prefix", as_text),
 }
 
 #: The same for a listener: part ("" is the listener itself), key, conversion.
 OF_A_LISTENER: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "max_connections": ("limits", "maximum_connections", _connections),
-    "max_qos": ("protocol", "maximum_qos", _number),
-    "maximum_qos": ("protocol", "maximum_qos", _number),
-    "max_topic_alias": ("protocol", "topic_alias_maximum", _number),
-    "mount_point": ("", "mount_point", _text),
-    "use_username_as_clientid": ("protocol", "user_name_as_client_id", _flag),
-    "certfile": ("tls", "certificate", _text),
-    "keyfile": ("tls", "private_key", _text),
-    "cafile": ("tls", "client_authorities", _text),
-    "ciphers": ("tls", "ciphers", _text),
-    "ciphers_tls1.3": ("tls", "ciphersuites", _text),
-    "crlfile": ("tls", "revocation_list", _text),
+    "max_qos": ("protocol", "maximum_qos", as_number),
+    "maximum_qos": ("protocol", "maximum_qos", as_number),
+    "max_topic_alias": ("protocol", "topic_alias_maximum", as_number),
+    "mount_point": ("", "mount_point", as_text),
+    "use_username_as_clientid": ("protocol", "user_name_as_client_id", as_flag),
+    "certfile": ("tls", "certificate", as_text),
+    "keyfile": ("tls", "private_key", as_text),
+    "cafile": ("tls", "client_authorities", as_text),
+    "ciphers": ("tls", "ciphers", as_text),
+    "ciphers_tls1.3": ("tls", "ciphersuites", as_text),
+    "crlfile": ("tls", "revocation_list", as_text),
     "tls_version": ("tls", "minimum_version", _tls_version),
 }
 
@@ -235,36 +207,6 @@ SPECIAL = frozenset(
     }
 )
 
-#: What may stand in the part of a bridge, after ``connection``.
-OF_A_BRIDGE = frozenset(
-    {
-        "address",
-        "addresses",
-        "cleansession",
-        "clientid",
-        "idle_timeout",
-        "keepalive_interval",
-        "local_cleansession",
-        "local_clientid",
-        "local_password",
-        "local_username",
-        "notification_topic",
-        "notifications",
-        "notifications_local_only",
-        "password",
-        "remote_clientid",
-        "remote_password",
-        "remote_username",
-        "restart_timeout",
-        "round_robin",
-        "start_type",
-        "threshold",
-        "topic",
-        "try_private",
-        "username",
-    }
-)
-
 _LEVELS = ("debug", "info", "warn", "error")
 
 
@@ -279,12 +221,14 @@ def _nothing(folder: str) -> Iterable[tuple[str, Iterable[str]]]:
     raise Unfit("is not read here")
 
 
-def convert(lines: Iterable[str], include: Include = _nothing) -> Converted:
+def convert(lines: Iterable[str], include: Include = _nothing, passwords: str = "") -> Converted:
     """*lines* of a mosquitto.conf as a configuration of ours, with a report.
 
     :param include: reads an ``include_dir``; raises ``Unfit`` where it cannot.
+    :param passwords: what the paths of files with passwords begin with; "": there shall
+        be none.
     """
-    reader = _Reader(include)
+    reader = _Reader(include, passwords)
     reader.read_file("", lines)
     return reader.finish()
 
@@ -318,8 +262,9 @@ class _Listener:
 
 
 class _Reader:
-    def __init__(self, include: Include) -> None:
+    def __init__(self, include: Include, passwords: str) -> None:
         self._include = include
+        self._prefix = passwords
         self._result = Converted()
         self._file = ""
         self._first = _Listener()
@@ -327,7 +272,9 @@ class _Reader:
         self._apart = False
         #: Keys of all listeners.
         self._common: Table = {}
-        self._bridge = ""
+        self._bridges: list[Bridge] = []
+        #: The one that the options belong to.
+        self._bridge: Bridge | None = None
         self._default_used = False
         self._passwords: dict[str, str] = {}
         self._level: int | None = None
@@ -350,10 +297,10 @@ class _Reader:
         self._file = ""
 
     def read(self, line: int, option: str, value: str) -> None:
-        if self._bridge and (option in OF_A_BRIDGE or option.startswith("bridge_")):
-            return
         try:
-            if option in SPECIAL:
+            if self._bridge is not None and Bridge.knows(option):
+                self._bridge.read(line, option, value)
+            elif option in SPECIAL:
                 self._special(option, line, value)
             elif option in EVERYWHERE:
                 table, key, change = EVERYWHERE[option]
@@ -373,6 +320,8 @@ class _Reader:
         for name, reason in WITHOUT.items():
             if option == name or (name.endswith("*") and option.startswith(name[:-1])):
                 return reason
+        if Bridge.knows(option):
+            return "belongs to a bridge, after its connection"
         return "unknown to mosquitto 2.0, and to mqttd"
 
     def _special(self, option: str, line: int, value: str) -> None:
@@ -394,14 +343,12 @@ class _Reader:
 
     def _open_listener(self, line: int, value: str) -> None:
         port, _, address = value.partition(" ")
-        self._bridge = ""
-        self._listeners.append(_Listener(_number(port), address.strip(), line=line))
+        self._bridge = None
+        self._listeners.append(_Listener(as_number(port), address.strip(), line=line))
 
     def _connection(self, line: int, value: str) -> None:
-        self._bridge = value
-        self._remark(
-            line, "connection", f"the bridge {value!r} is not taken over: set it up by hand"
-        )
+        self._bridge = Bridge(line, value, self._file)
+        self._bridges.append(self._bridge)
 
     def _protocol(self, line: int, value: str) -> None:
         if value == "websockets":
@@ -418,7 +365,7 @@ class _Reader:
 
     def _port(self, line: int, value: str) -> None:
         self._default_used = True
-        self._first.port = _number(value)
+        self._first.port = as_number(value)
 
     def _bind_address(self, line: int, value: str) -> None:
         self._default_used = True
@@ -432,19 +379,19 @@ class _Reader:
             self._remark(line, "socket_domain", "IPv4 comes in, too, where the system maps it")
 
     def _require_certificate(self, line: int, value: str) -> None:
-        self._listener.require_certificate = _flag(value)
+        self._listener.require_certificate = as_flag(value)
 
     def _use_identity_as_username(self, line: int, value: str) -> None:
-        if _flag(value):
+        if as_flag(value):
             self._listener.identity = "cn"
 
     def _use_subject_as_username(self, line: int, value: str) -> None:
         # The identity has priority there.
-        if _flag(value) and not self._listener.identity:
+        if as_flag(value) and not self._listener.identity:
             self._listener.identity = "dn"
 
     def _per_listener_settings(self, line: int, value: str) -> None:
-        self._apart = _flag(value)
+        self._apart = as_flag(value)
 
     def _include_dir(self, line: int, value: str) -> None:
         if self._file:
@@ -453,7 +400,7 @@ class _Reader:
             self.read_file(name, lines)
 
     def _set_tcp_nodelay(self, line: int, value: str) -> None:
-        self._common["tcp_no_delay"] = _flag(value)
+        self._common["tcp_no_delay"] = as_flag(value)
 
     def _password_file(self, line: int, value: str) -> None:
         if value not in self._passwords:
@@ -473,7 +420,7 @@ class _Reader:
 
     def _persistence(self, line: int, value: str) -> None:
         store = self._result.tables.setdefault("store", {})
-        store["backend"] = "sqlite" if _flag(value) else "memory"
+        store["backend"] = "sqlite" if as_flag(value) else "memory"
 
     _retained_persistence = _persistence
 
@@ -500,6 +447,8 @@ class _Reader:
         local_only = not self._listeners and not self._default_used
         for listener in listeners:
             self._result.listeners.append(self._finished(listener, local_only))
+        for bridge in self._bridges:
+            self._finish_bridge(bridge)
         self._finish_rules(listeners)
         return self._result
 
@@ -522,6 +471,17 @@ class _Reader:
                     "and mqttd nothing: give it one, or a rule file that allows what it may"
                 )
                 self._remark(listener.line, "acl_file", text)
+
+    def _finish_bridge(self, bridge: Bridge) -> None:
+        path = f"{self._prefix}{bridge.name}.password" if self._prefix else ""
+        session = self._result.tables.get("session", {})
+        rules = bool(self._result.authorization)
+        table = bridge.finish(path, bool(session.get("queue_qos0")), rules)
+        if table is not None:
+            self._result.bridges.append(table)
+        if table is not None and "password_file" in table:
+            self._result.passwords[path] = bridge.password
+        self._result.report += bridge.report
 
     @staticmethod
     def _names(listener: _Listener) -> list[str]:
