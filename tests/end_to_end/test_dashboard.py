@@ -285,16 +285,17 @@ def test_a_trace_goes_to_a_file(
 
 def test_what_a_client_did_before_it_failed(browser: Chromium, served: Served) -> None:
     with socket.create_connection(("127.0.0.1", served.mqtt.port), timeout=PATIENCE) as peer:
-        # CONNECT, and when that is answered a packet of a type that there is not.
-        peer.sendall(b"\x10\x11\0\4MQTT\4\2\0\0\0\5wrong")
+        # CONNECT, and when that is answered PUBLISH with an alias that stands for nothing.
+        peer.sendall(b"\x10\x12\0\4MQTT\5\2\0\0\0\0\5wrong")
         peer.recv(100)
-        peer.sendall(b"\0\0")
+        peer.sendall(b"\x30\6\0\0\3\x23\0\x09")
         while peer.recv(100):
             pass
     go(browser, "traces")
     browser.click_on("tbody a", "wrong")
     browser.wait_for("Its last packets")
-    browser.wait("document.querySelector('.packets').innerText.includes('CONNACK')")
+    lists = browser.run("[...document.querySelectorAll('.packets')].map((each) => each.innerText)")
+    assert ["PUBLISH" in lists[0], "CONNACK" in lists[1]] == [True, True]
 
 
 def test_a_setting_is_changed(browser: Chromium, served: Served) -> None:

@@ -8,7 +8,7 @@ const LIMIT = 50;
 
 /**
  * A table of what `where` lists. `columns` are {label, cell(item)}, with `number` on the
- * right, `wide` not on a phone, `actions` for buttons, or null; `filters` is a function that
+ * right, `wide` not on a phone, `long` over several lines, `actions` for buttons, or null; `filters` is a function that
  * returns the query; `empty` is said where there is nothing.
  * Returns {element, load(), reset()}.
  */
@@ -87,7 +87,7 @@ function cell(column, item) {
 }
 
 function kind(column) {
-  return ["number", "wide", "actions"].filter((each) => column[each]).join(" ");
+  return ["number", "wide", "long", "actions"].filter((each) => column[each]).join(" ");
 }
 
 /** Call `action` when somebody has stopped typing. */

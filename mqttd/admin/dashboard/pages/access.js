@@ -15,8 +15,10 @@ export async function show(main, parts, signal) {
   await showShadow(shadow, signal);
 }
 
+const ACTIONS = ["publish", "subscribe", "receive"];
+
 function why() {
-  const action = h("select", { name: "action" }, ["publish", "subscribe", "receive"].map((each) => option(each, each)));
+  const action = h("select", { name: "action" }, ACTIONS.map((each) => option(each, each)));
   const texts = Object.fromEntries(["client_id", "user", "topic", "address"].map((key) =>
     [key, h("input", { name: key, required: key === "topic", autocomplete: "off", spellcheck: "false" })]));
   const answer = h("div", { "aria-live": "polite" });
@@ -35,10 +37,10 @@ function why() {
 function explanation(found) {
   const receivers = found.receivers.length ? plainTable([
     { label: "Receiver", cell: (r) => name(r.client_id) },
-    { label: "Group", cell: (r) => name(r.group) },
-    { label: "QoS", number: true, cell: (r) => r.qos },
+    { label: "Group", wide: true, cell: (r) => name(r.group) },
+    { label: "QoS", wide: true, number: true, cell: (r) => r.qos },
     { label: "Outcome", cell: (r) => tag(r.outcome, r.outcome === "sent" ? "good" : r.outcome === "queued" ? "" : "bad") },
-    { label: "By", cell: (r) => r.by },
+    { label: "By", long: true, cell: (r) => r.by },
   ], found.receivers, "", "Receivers") : null;
   const more = found.total_receivers - found.receivers.length;
   return [
@@ -63,8 +65,8 @@ function bans(signal) {
       { label: "What", cell: (b) => KINDS[b.kind] },
       { label: "Who", cell: (b) => name(b.value) },
       { label: "Until", cell: (b) => (b.until === null ? "for ever" : date(b.until)) },
-      { label: "Reason", cell: (b) => name(b.reason) },
-      { label: "By", cell: (b) => name(b.by) },
+      { label: "Reason", wide: true, cell: (b) => name(b.reason) },
+      { label: "By", wide: true, cell: (b) => name(b.by) },
       may("operator") && { actions: true, cell: (b) => rowButton("End", `the ban of ${b.value}`, () => end(b)) },
     ],
   });
@@ -84,11 +86,11 @@ function rules(signal) {
     signal,
     columns: [
       { label: "No.", number: true, cell: (r) => r.number },
-      { label: "Decision", cell: (r) => [verdict(r), r.shadow ? [" ", tag("in shadow", "warning")] : null] },
-      { label: "Action", cell: (r) => r.actions.join(", ") },
+      { label: "Decision", cell: (r) => [verdict(r), r.shadow ? h("div", {}, tag("in shadow", "warning")) : null] },
+      { label: "Action", cell: (r) => (r.actions.length === ACTIONS.length ? "all" : r.actions.join(", ")) },
       { label: "Topics", cell: (r) => (r.topics ? lines(r.topics) : r.allow === null ? "" : "every topic") },
       { label: "Who", wide: true, cell: (r) => lines(conditions(r), "everybody") },
-      { label: "Rule", wide: true, cell: (r) => [r.title, r.line ? h("small", {}, ` line ${r.line}`) : null] },
+      { label: "Rule", wide: true, long: true, cell: (r) => [r.title, r.line ? h("small", {}, ` line ${r.line}`) : null] },
     ],
   });
   table.load();

@@ -77,6 +77,8 @@ async function failure(main, clientId, signal) {
       ["Cause", tag(found.cause, "bad")], ["What", name(found.text)], ["When", date(found.at)],
       ["Times", count(found.count)], ["Address", name(found.address)],
     ])),
+    found.offending ? h("section", { class: "card" }, h("h2", {}, "What was wrong"),
+      packets([{ at: found.at, direction: "in", ...found.offending }], false)) : null,
     h("section", { class: "card" }, h("h2", {}, "Its last packets"), packets(found.records, false)));
 }
 
