@@ -156,6 +156,8 @@ function keys(event) {
 async function start() {
   document.documentElement.dataset.theme = localStorage.getItem(THEME) ?? "";
   addEventListener("keydown", keys);
+  // What a page had asked for when another was shown; nobody waits for it.
+  addEventListener("unhandledrejection", (event) => { if (event.reason?.name === "AbortError") event.preventDefault(); });
   // To the browser, "#main" would be a page.
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
