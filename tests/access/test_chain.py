@@ -98,7 +98,7 @@ def test_the_first_no_decides(refusal: Any) -> None:
         (),
         {"principal": "hunter2"},
     ],
-    ids=repr,
+    ids=lambda wrong: type(wrong).__name__,
 )
 def test_an_error_and_nonsense_are_a_no(wrong: Any, logged: list[Any]) -> None:
     with pytest.raises(LoginUnavailable):
