@@ -9,11 +9,15 @@ clients: 3.6 us per delivery, where the plain transport takes 14.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from mqttd.net.hub import Hub
 
 #: Bytes given to the kernel at once, as Twisted does.
 MOST = tcp.Server.SEND_LIMIT
@@ -27,7 +31,9 @@ class EagerServer(tcp.Server):
     # to 200 machine instructions for each, where a slot takes ten.
     __slots__ = (
         "TLS",
+        "_hub",
         "_in_read",
+        "_number",
         "_tempDataBuffer",
         "bufferSize",
         "connected",
@@ -39,7 +45,9 @@ class EagerServer(tcp.Server):
         "streamingProducer",
     )
 
-    def __init__(self, sock: Any, protocol: Any, client: Any, *more: Any) -> None:
+    def __init__(
+        self, sock: Any, protocol: Any, client: Any, *more: Any, hub: Hub | None = None
+    ) -> None:
         kind = tcp.Server
         self.TLS = kind.TLS
         self.bufferSize = kind.bufferSize
@@ -47,10 +55,26 @@ class EagerServer(tcp.Server):
         self.dataBuffer = kind.dataBuffer
         self.producer = kind.producer
         self.streamingProducer = kind.streamingProducer
+        #: What watches the socket, and its number there; -1 when it is not watched.
+        self._hub = hub
+        self._number = -1
         self._in_read = False
         #: It ends when the read under way returns.
         self.ends = False
         super().__init__(sock, protocol, client, *more)
+
+    def startReading(self) -> None:
+        if self._hub is None:
+            super().startReading()  # type: ignore[no-untyped-call]
+        elif self._number < 0:
+            self._number = self._hub.watch(self)
+
+    def stopReading(self) -> None:
+        if self._hub is None:
+            super().stopReading()  # type: ignore[no-untyped-call]
+        elif self._number >= 0:
+            self._hub.forget(self._number)
+            self._number = -1
 
     def doRead(self) -> Any:
         # Twisted's own, in one call instead of two.
@@ -123,7 +147,10 @@ class EagerServer(tcp.Server):
         super().write(data)  # type: ignore[no-untyped-call]
 
 
-def make_eager(port: Any) -> None:
-    """Give the connections of *port* an eager transport, if it is a TCP port."""
+def make_eager(port: Any, hub: Hub | None = None) -> None:
+    """Give the connections of *port* an eager transport, if it is a TCP port.
+
+    *hub* watches them; the reactor does without one.
+    """
     if getattr(port, "transport", None) is tcp.Server:
-        port.transport = EagerServer
+        port.transport = partial(EagerServer, hub=hub)

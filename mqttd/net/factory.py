@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 
 from mqttd.broker.connection import State
 from mqttd.net.flight import room
+from mqttd.net.hub import Hub
 from mqttd.net.limiter import Limits
 from mqttd.net.outbound import Flusher
 from mqttd.net.peer import peer_of
@@ -29,6 +30,13 @@ class Network:
         self.broker = broker
         self.flusher = Flusher(broker.clock)
         self.limits = Limits(broker.settings.shared_limits, broker.seconds)
+        self._hub: Hub | None = None
+
+    def hub(self, reactor: Any) -> Hub | None:
+        """What watches all sockets; None where there is no epoll."""
+        if self._hub is None and Hub.serves(reactor):
+            self._hub = Hub(reactor, self.flusher)
+        return self._hub
 
 
 class MQTTFactory(ServerFactory):

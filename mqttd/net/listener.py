@@ -50,6 +50,7 @@ class Listener:
         self.settings = settings
         self.factory = MQTTFactory(network.broker, settings, network)
         self._reactor = reactor
+        self._network = network
         self._tls: ServerTLS | None = None
         self._switch = Switch(self.factory)
         self._gate = Gate(self.factory, self._switch, settings)
@@ -176,7 +177,7 @@ class Listener:
         """
         if not hasattr(self._port, "factory"):
             raise SettingError("endpoint", self.settings.endpoint, "one that limits can be put on")
-        make_eager(self._port)
+        make_eager(self._port, self._network.hub(self._reactor))
         self._gate.open(self._port)
         self._set_options()
 

@@ -191,10 +191,16 @@ class Outbound:
         What ``write`` and ``flush`` do, in one, for a chunk that is one message. *came* is
         that message, and *seconds* when, if it is from this client.
         """
-        if self._frames or self._holding or len(data) > self._room:
+        factory = self.factory
+        if (
+            self._frames
+            or self._holding
+            or len(data) > self._room
+            # Others have sent something too, maybe for this one: that leaves with it.
+            or (not came and factory.flusher.chunks)
+        ):
             self.write_in_order(data, came, seconds)
             return
-        factory = self.factory
         flight = self._flight
         if flight is not None and (came or data[0] & _KIND_AND_QOS != _PUBLISH):
             flight += (seconds or factory.broker.seconds(), came, data)

@@ -1,0 +1,166 @@
+"""The hub: many sockets, one event of the reactor."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
+from mqttd.net import hub as module
+from mqttd.net.hub import MOST, Hub
+from mqttd.net.outbound import Flusher
+
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="needs epoll: Linux")
+
+
+class Reactor:
+    """Knows what it is to watch."""
+
+    def __init__(self) -> None:
+        self.readers: set[Any] = set()
+        self.addReader, self.removeReader = self.readers.add, self.readers.discard
+
+
+class Transport:
+    """One end of a pair of sockets."""
+
+    def __init__(self, hub: Hub, outcome: object = None) -> None:
+        self.socket, self.other = socket.socketpair()
+        self.fileno = self.socket.fileno
+        self.hub = hub
+        self.outcome = outcome
+        self.seen: list[Any] = []
+        self.number = hub.watch(self)  # type: ignore[arg-type]
+
+    def doRead(self) -> object:
+        self.seen.append(self.socket.recv(100))
+        if isinstance(self.outcome, ValueError):
+            raise self.outcome
+        return self.outcome() if callable(self.outcome) else self.outcome
+
+    def close(self) -> None:
+        self.hub.forget(self.number)
+        self.socket.close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.seen.append(reason.type)
+        self.close()
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        self.seen.append("read")
+        self.connectionLost(reason)
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub(Reactor(), Flusher(MemoryReactorClock()))
+
+
+@pytest.fixture(autouse=True)
+def flushes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many chunks were under way at each flush."""
+    seen: list[int] = []
+    monkeypatch.setattr(Flusher, "flush", lambda self: seen.append(self.chunks))
+    return seen
+
+
+def test_it_is_one_reader_of_the_reactor_while_there_is_a_client(hub: Hub) -> None:
+    readers = hub._reactor.readers
+    assert not readers
+    for _ in range(2):
+        first, second = Transport(hub), Transport(hub)
+        assert readers == {hub}
+        first.close()
+        assert readers == {hub}
+        second.close()
+        assert not readers
+        assert hub._epoll.closed
+
+
+def test_all_that_have_sent_something_are_read(hub: Hub) -> None:
+    transports = [Transport(hub) for _ in range(5)]
+    for transport in transports[1:4]:
+        transport.other.send(b"x")
+    hub.doRead()
+    assert [transport.seen for transport in transports] == [[], [b"x"], [b"x"], [b"x"], []]
+
+
+def test_what_they_cause_for_others_leaves_at_the_end(hub: Hub, flushes: list[int]) -> None:
+    flusher = hub._flusher
+    under_way: list[int] = []
+    transports = [Transport(hub, lambda: under_way.append(flusher.chunks)) for _ in range(3)]
+    for transport in transports:
+        transport.other.send(b"x")
+    flusher.touched.append(object())  # type: ignore[arg-type]
+    hub.doRead()
+    assert under_way == [1, 1, 1]
+    assert flushes == [0]
+
+
+def test_a_lone_one_leaves_it_to_the_connection(hub: Hub) -> None:
+    under_way: list[int] = []
+    transport = Transport(hub, lambda: under_way.append(hub._flusher.chunks))
+    transport.other.send(b"x")
+    hub.doRead()
+    assert under_way == [0]
+
+
+def test_others_have_their_turn_in_between(hub: Hub) -> None:
+    transports = [Transport(hub) for _ in range(MOST + 10)]
+    for transport in transports:
+        transport.other.send(b"x")
+    hub.doRead()
+    assert sum(bool(transport.seen) for transport in transports) == MOST
+    hub.doRead()
+    assert all(transport.seen == [b"x"] for transport in transports)
+
+
+def test_who_was_closed_by_another_is_not_read(hub: Hub) -> None:
+    transports: list[Transport] = []
+
+    def end_the_others() -> None:
+        for transport in transports:
+            if not transport.seen:
+                transport.close()
+
+    transports += [Transport(hub, end_the_others) for _ in range(3)]
+    for transport in transports:
+        transport.other.send(b"x")
+    hub.doRead()
+    assert sorted(transport.seen for transport in transports) == [[], [], [b"x"]]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "seen"),
+    [
+        (CONNECTION_DONE, [b"x", "read", ConnectionDone]),
+        (CONNECTION_LOST, [b"x", ConnectionLost]),
+        (ValueError("ours"), [b"x", ValueError]),
+    ],
+)
+def test_a_connection_ends_as_its_read_says(
+    hub: Hub, outcome: object, seen: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(module.log, "failure", logged.append)
+    first, other = Transport(hub, outcome), Transport(hub)
+    for transport in (first, other):
+        transport.other.send(b"x")
+    hub.doRead()
+    assert first.seen == seen
+    assert other.seen == [b"x"]
+    assert hub._flusher.chunks == 0
+    assert len(logged) == isinstance(outcome, ValueError)
+
+
+def test_a_reactor_that_stops_ends_all(hub: Hub) -> None:
+    transports = [Transport(hub) for _ in range(3)]
+    hub.connectionLost(Failure(CONNECTION_LOST))
+    assert [transport.seen for transport in transports] == 3 * [[ConnectionLost]]
+    assert not hub._reactor.readers
