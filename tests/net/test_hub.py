@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from mqttd.net import hub as module
 from mqttd.net.hub import MOST, Hub
-from mqttd.net.outbound import Flusher
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="needs epoll: Linux")
 
@@ -57,17 +55,26 @@ class Transport:
         self.connectionLost(reason)
 
 
+class Flusher:
+    """Notes how many chunks were under way at each flush."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.touched: list[object] = []
+        self.flushes: list[int] = []
+
+    def flush(self) -> None:
+        self.flushes.append(self.chunks)
+
+
 @pytest.fixture
-def hub() -> Hub:
-    return Hub(Reactor(), Flusher(MemoryReactorClock()))
+def flusher() -> Flusher:
+    return Flusher()
 
 
-@pytest.fixture(autouse=True)
-def flushes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many chunks were under way at each flush."""
-    seen: list[int] = []
-    monkeypatch.setattr(Flusher, "flush", lambda self: seen.append(self.chunks))
-    return seen
+@pytest.fixture
+def hub(flusher: Any) -> Hub:
+    return Hub(Reactor(), flusher)
 
 
 def test_it_is_one_reader_of_the_reactor_while_there_is_a_client(hub: Hub) -> None:
@@ -91,21 +98,20 @@ def test_all_that_have_sent_something_are_read(hub: Hub) -> None:
     assert [transport.seen for transport in transports] == [[], [b"x"], [b"x"], [b"x"], []]
 
 
-def test_what_they_cause_for_others_leaves_at_the_end(hub: Hub, flushes: list[int]) -> None:
-    flusher = hub._flusher
+def test_what_they_cause_for_others_leaves_at_the_end(hub: Hub, flusher: Flusher) -> None:
     under_way: list[int] = []
     transports = [Transport(hub, lambda: under_way.append(flusher.chunks)) for _ in range(3)]
     for transport in transports:
         transport.other.send(b"x")
-    flusher.touched.append(object())  # type: ignore[arg-type]
+    flusher.touched.append(object())
     hub.doRead()
     assert under_way == [1, 1, 1]
-    assert flushes == [0]
+    assert flusher.flushes == [0]
 
 
-def test_a_lone_one_leaves_it_to_the_connection(hub: Hub) -> None:
+def test_a_lone_one_leaves_it_to_the_connection(hub: Hub, flusher: Flusher) -> None:
     under_way: list[int] = []
-    transport = Transport(hub, lambda: under_way.append(hub._flusher.chunks))
+    transport = Transport(hub, lambda: under_way.append(flusher.chunks))
     transport.other.send(b"x")
     hub.doRead()
     assert under_way == [0]
@@ -155,7 +161,7 @@ def test_a_connection_ends_as_its_read_says(
     hub.doRead()
     assert first.seen == seen
     assert other.seen == [b"x"]
-    assert hub._flusher.chunks == 0
+    assert not hub._flusher.chunks
     assert len(logged) == isinstance(outcome, ValueError)
 
 
