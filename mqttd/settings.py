@@ -544,8 +544,9 @@ class HTTPSettings:
     maximum_connections: int = count(100, 1)
     #: Serve the dashboard, at ``/dashboard/`` of each door.
     dashboard: bool = flag(True)
-    #: Measure how long each chunk of input takes to be answered, for the metrics.
-    latency: bool = flag(False)
+    #: How long each chunk of input takes to be answered is measured, for the metrics, on
+    #: one of so many connections, the first included; 1: on all; 0: on none.
+    latency_sample: int = count(16)
     #: Twisted endpoint on which the API is served over TCP; "" means nowhere. One
     #: that can be reached from outside must be TLS.
     endpoint: str = text()

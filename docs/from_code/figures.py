@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.from_code.markup import described, literal, table
@@ -21,7 +20,7 @@ from mqttd.access.bans import BanList
 from mqttd.admin import Admin
 from mqttd.admin.prometheus import Prometheus
 from mqttd.bridge import Bridges
-from mqttd.settings import BrokerSettings, HTTPSettings
+from mqttd.settings import BrokerSettings
 from mqttd.settings_bridge import BridgeSettings, StartType
 from mqttd.testing import ManualStore, VirtualBroker
 from mqttd.testing.virtual import VirtualClock
@@ -30,7 +29,7 @@ from mqttd.testing.virtual import VirtualClock
 @contextmanager
 def _daemon() -> Iterator[Any]:
     clock = VirtualClock()
-    settings = evolve(BrokerSettings(node="NODE"), http=HTTPSettings(latency=True))
+    settings = BrokerSettings(node="NODE")
     virtual = VirtualBroker(
         settings,
         clock=clock,

@@ -117,7 +117,7 @@ class _Collector:
         yield _histogram(
             "event_loop_delay_seconds", "How late the event loop came back.", metrics.loop_delay
         )
-        if daemon.broker.settings.http.latency:
+        if daemon.broker.settings.http.latency_sample:
             yield _histogram(
                 "processing_seconds",
                 "From reading a chunk of input until what it caused was written.",

@@ -61,12 +61,18 @@ class MQTTFactory(ServerFactory):
         self.protocols: set[MQTTProtocol] = set()
         self._addresses: dict[str, int] = {}
         #: What is built for each connection; ``mqttd.testing`` has others.
-        self.build: Callable[[MQTTFactory, Peer], MQTTProtocol] = (
-            TimedProtocol if broker.settings.http.latency else MQTTProtocol
-        )
+        self.build: Callable[[MQTTFactory, Peer], MQTTProtocol] = MQTTProtocol
+        #: What is built instead for one of so many, if for any.
+        self._sample = broker.settings.http.latency_sample
+        self._built = 0
 
     def buildProtocol(self, addr: IAddress | None) -> MQTTProtocol:  # type: ignore[override]
-        return self.build(self, peer_of(addr))
+        build = self.build
+        if self._sample and build is MQTTProtocol:
+            if not self._built % self._sample:
+                build = TimedProtocol
+            self._built += 1
+        return build(self, peer_of(addr))
 
     def made(self, protocol: MQTTProtocol) -> None:
         """*protocol* is connected and knows its peer."""

@@ -1,7 +1,6 @@
 """A protocol that measures how long each chunk of input takes to be answered.
 
-The factory makes it where ``[http] latency`` asks for that; else nothing here is
-used, and nothing costs.
+The factory makes it for one of so many connections, as ``[http] latency_sample`` says.
 """
 
 from __future__ import annotations

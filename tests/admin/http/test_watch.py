@@ -76,11 +76,16 @@ def test_delays_of_the_event_loop_are_a_histogram(web: Web) -> None:
 def test_the_time_of_processing_is_measured_where_that_is_wanted(
     make_web: Callable[..., Web],
 ) -> None:
-    web = make_web(http=HTTPSettings(latency=True))
+    web = make_web(http=HTTPSettings(latency_sample=1))
     web.base = ""
     web.connect("a").publish("t", b"")
     assert scrape(web)["mqttd_processing_seconds_count",] >= 2
-    other = make_web()
+    other = make_web(http=HTTPSettings(latency_sample=2))
+    other.base = ""
+    for name in "abcde":
+        other.connect(name)
+    assert scrape(other)["mqttd_processing_seconds_count",] == 3
+    other = make_web(http=HTTPSettings(latency_sample=0))
     other.base = ""
     assert ("mqttd_processing_seconds_count",) not in scrape(other)
 
@@ -105,7 +110,7 @@ def test_names_follow_the_conventions(web: Web) -> None:
 
 
 def test_the_dashboard_asks_for_what_there_is(make_web: Callable[..., Web]) -> None:
-    web = make_web(http=HTTPSettings(latency=True))
+    web = make_web(http=HTTPSettings(latency_sample=1))
     web.base = ""
     web.connect("a").close()
     names = {name for name, *_ in scrape(web)}

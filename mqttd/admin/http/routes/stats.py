@@ -27,7 +27,7 @@ def show(call: Call) -> dict[str, Any]:
         counts = counters[name]
         counters[name] = {kind.name.lower(): counts[kind] for kind in PacketType}
     metrics = call.daemon.broker.metrics
-    timed = call.daemon.broker.settings.http.latency
+    timed = call.daemon.broker.settings.http.latency_sample
     load = call.daemon.admin.stats.load.averages
     return {
         "uptime": snapshot.uptime,
