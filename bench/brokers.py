@@ -165,10 +165,12 @@ def _mqttd(*reactor: str, more: str = "") -> Command:
 
 
 def _compiled(*reactor: str) -> Command:
+    """As people run it, compiled."""
+
     def command(start: Start) -> list[str]:
         if not list(COMPILED.glob("*.so")):
             raise NotInstalled("not compiled: python -m bench.compiled does it")
-        return _mqttd(*reactor)(start)
+        return _mqttd(*reactor, more=_MQTTD_FULL_TOML)(start)
 
     return command
 
