@@ -3,8 +3,9 @@
 ``Broker.client`` makes one. It is a ``Connection`` like those of the network, so that
 sessions, access rules, hooks, limits, takeover and shutdown treat it as any client;
 but packets come to it as objects, and messages as the broker holds them: nothing
-is encoded or copied. What it publishes waits its turn like the packets of a socket,
-and what it receives is handed over in a turn of the reactor of its own.
+is encoded or copied, but for who watches the client. What it publishes waits its turn
+like the packets of a socket, and what it receives is handed over in a turn of the reactor
+of its own.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from twisted.python.failure import Failure
 
 from mqttd.broker import handshake
 from mqttd.broker.connection import Connection, State
+from mqttd.broker.delivery import encode_alone
 from mqttd.broker.inbox import ClientClosed, Inbox, Incoming
 from mqttd.broker.passage import Passage, make_settings
 from mqttd.broker.pause import PENDING
 from mqttd.broker.requests import Requests
-from mqttd.interfaces import Avatar
+from mqttd.interfaces import Avatar, IPacketWatcher
 from mqttd.messaging import OutgoingFull, Refused, make_publish
 from mqttd.settings import ListenerSettings
 from mqttd.wire.codes import MQTT5, PacketType
@@ -49,6 +51,7 @@ from mqttd.wire.packets import (
     Unsubscribe,
     Will,
 )
+from mqttd.wire.serializer import serialize
 
 if TYPE_CHECKING:
     from mqttd.broker.broker import Broker
@@ -95,6 +98,7 @@ class InProcessClient(Connection):
         "_untaken",
         "ending",
         "session_present",
+        "watcher",
     )
 
     def __init__(
@@ -115,6 +119,8 @@ class InProcessClient(Connection):
         self.session_present = False
         #: Why the client is closed; "" while it is not.
         self.ending = ""
+        #: Who is shown the packets.
+        self.watcher: IPacketWatcher | None = None
         #: Packets that wait to be sent, each with what awaits its end.
         self._outgoing: deque[tuple[Packet, Deferred[Any]]] = deque()
         #: Packet id -> who awaits the answer.
@@ -141,6 +147,8 @@ class InProcessClient(Connection):
 
     def open(self, avatar: Avatar, packet: Connect) -> Deferred[InProcessClient]:
         """Begin; fires when the broker has accepted the client."""
+        if self.watcher is not None:
+            self.watcher.received(packet)
         self.state = State.CONNECTING
         self.user_name = packet.user_name
         arrivals: Deferred[InProcessClient] = Deferred()
@@ -178,6 +186,9 @@ class InProcessClient(Connection):
         if not self.ending:
             self.ending = label
             self._let_go()
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher.ended(label)
 
     def _let_go(self) -> None:
         """Nobody shall wait for what does not come any more."""
@@ -367,6 +378,11 @@ class InProcessClient(Connection):
         else:
             answer.errback(refusal)
 
+    def packet_received(self, packet: Packet) -> Deferred[None] | None:
+        if self.watcher is not None:
+            self.watcher.received(packet)
+        return super().packet_received(packet)
+
     def publish_refused(self, reason: int, text: str) -> bool:
         said = self.explain(text).get("reason_string", "refused")
         self._refusal = Refused(reason, said)
@@ -386,6 +402,8 @@ class InProcessClient(Connection):
 
     def answered(self, packet: Packet) -> None:
         """A packet other than PUBLISH and PUBREL has come from the broker."""
+        if self.watcher is not None:
+            self.watcher.sent(serialize(packet, self.version))
         match packet:
             case Puback() | Pubcomp():
                 self._answer(packet.packet_id, packet.reason, packet.properties)
@@ -434,6 +452,8 @@ class InProcessClient(Connection):
         return self._untaken < BUFFER
 
     def send_message(self, delivery: Delivery, packet_id: int, dup: bool) -> bool:
+        if self.watcher is not None:
+            self._show(self.watcher, delivery, packet_id)
         message = delivery.message
         incoming = Incoming(self, message, delivery.qos, delivery.retain, packet_id)
         inboxes = [self._inboxes[i] for i in delivery.identifiers if i in self._inboxes]
@@ -459,7 +479,16 @@ class InProcessClient(Connection):
             self.broker.clock.callLater(0, incoming.done)
         return True
 
+    def _show(self, watcher: IPacketWatcher, delivery: Delivery, packet_id: int) -> None:
+        """Encode what never is on a wire, as it would go over one."""
+        topic = delivery.message.topic.removeprefix(self.mount_point)
+        before, after = encode_alone(delivery, self.version, topic, 0, self.broker.seconds)
+        middle = packet_id.to_bytes(2, "big") if delivery.qos else b""
+        watcher.sent(before + middle + after)
+
     def send_pubrel(self, packet_id: int) -> None:
+        if self.watcher is not None:
+            self.watcher.sent(serialize(Pubrel(packet_id), self.version))
         self.broker.metrics.packets_sent[PacketType.PUBREL] += 1
         self.packet_received(Pubcomp(packet_id))
 

@@ -46,8 +46,6 @@ class Passage:
         self.writable = True
         self.paused = 0
         self.client: InProcessClient
-        #: Who watches the client.
-        self.watcher: IPacketWatcher | None = None
         self._parser = Parser(listener.protocol.maximum_packet_size, server_side=False)
         self._parser.version = MQTT5
 
@@ -79,12 +77,7 @@ class Passage:
         """Nobody has to be watched."""
 
     def watch(self, watcher: IPacketWatcher | None) -> None:
-        """Who is watched is of another class meanwhile: the others pay nothing."""
-        from mqttd.broker.inprocess import InProcessClient
-        from mqttd.broker.watched import WatchedClient
-
-        self.watcher = watcher
-        self.client.__class__ = InProcessClient if watcher is None else WatchedClient
+        self.client.watcher = watcher
 
     def flight(self) -> tuple[FlightEntry, ...]:
         return ()

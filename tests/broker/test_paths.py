@@ -34,6 +34,7 @@ STEPS = {
     "send_message",
     "_transmit",
     "_write",
+    "inbox.put",
     "deliver",
     "publisher.publish",
     "publisher.deliver",
@@ -49,6 +50,8 @@ CHECKED = {
     "fast_lane._take_publishes": "receivers are those that `judged` allows; others go by deliver",
     "fast_lane.take_alone": "the same, and there are no others",
     "fast_lane._send_with_ids": "the same receivers",
+    # ... handed over as an object in one:
+    "inprocess.send_message": "called by Session._transmit and _write, which see",
     # ... and these are answers:
     "connection.send": "no PUBLISH: packets of the protocol machine",
     "connection._pingreq": "PINGRESP",

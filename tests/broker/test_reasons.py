@@ -31,7 +31,7 @@ TAKERS: dict[str, tuple[dict[int, int], Mapping[str, str]]] = {
 
 #: Where ``end`` and ``connection_lost`` are those of a connection: others end, too.
 CONNECTIONS = ("connection", "self.connection", "self", "super()", "self.client")
-OF_A_CONNECTION = ("connection.py", "handshake.py", "inprocess.py", "watched.py", "passage.py")
+OF_A_CONNECTION = ("connection.py", "handshake.py", "inprocess.py", "passage.py")
 
 #: The counters themselves.
 COUNTERS = {"closed": CLOSED, "dropped": DROPPED, "refused": REFUSED}
@@ -61,7 +61,6 @@ PASS_ON = {
     "broker/retained.py:store",
     "broker/session.py:_refused",
     "broker/session.py:drop",
-    "broker/watched.py:end",
     "net/gate.py:admits",
     "net/gate.py:refuse",
     "net/protocol.py:connectionLost",

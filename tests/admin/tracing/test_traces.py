@@ -12,7 +12,6 @@ import pytest
 
 from mqttd.admin import Admin
 from mqttd.admin.tracing import TraceError, Wanted
-from mqttd.broker.inprocess import InProcessClient
 from mqttd.settings import BrokerSettings
 from mqttd.settings_watch import TraceSettings
 from mqttd.testing import VirtualBroker, VirtualClient
@@ -366,9 +365,9 @@ def test_who_is_inside_the_process_pays_only_while_watched(traced: Traced) -> No
     got: list[str] = []
     client.subscribe("t", lambda message: got.append(message.topic))
     traced.advance(1)
-    assert type(client) is InProcessClient
+    assert client.watcher is None
     name = traced.live(client_id="inside")
-    assert type(client) is not InProcessClient
+    assert client.watcher is not None
     client.publish("t", b"x")
     traced.advance(1)
     assert traced.take("direction", "packet", "topic") == [
@@ -376,7 +375,7 @@ def test_who_is_inside_the_process_pays_only_while_watched(traced: Traced) -> No
         ("out", "PUBLISH", "t"),
     ]
     traced.traces.end(name)
-    assert type(client) is InProcessClient
+    assert client.watcher is None
     client.publish("t", b"x")
     traced.advance(1)
     assert got == ["t", "t"]
