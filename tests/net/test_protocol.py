@@ -29,6 +29,7 @@ from mqttd.wire.packets import (
     Publish,
 )
 from mqttd.wire.serializer import serialize
+from tests.conftest import interpreted
 
 
 def broker_with(**limits: Any) -> VirtualBroker:
@@ -110,6 +111,7 @@ def test_a_client_may_leave_while_its_handler_waits() -> None:
     other.expect(Pingresp)
 
 
+@interpreted
 def test_an_error_of_ours_ends_only_the_connection_that_met_it() -> None:
     broker = broker_with()
     client, other = broker.connect("a"), broker.connect("b")
@@ -130,6 +132,7 @@ def test_an_error_of_ours_ends_only_the_connection_that_met_it() -> None:
     assert broker.broker.metrics.errors["connection"] == 1
 
 
+@interpreted
 def test_an_error_while_closing_for_an_error_still_closes() -> None:
     broker = broker_with()
     client = broker.connect("a")
