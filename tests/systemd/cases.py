@@ -167,6 +167,7 @@ def test_a_stop_takes_leave_of_the_clients_and_keeps_what_is_retained(machine: M
 
 def test_one_that_hangs_is_started_anew(machine: Machine) -> None:
     restarts, process = shown(machine, "NRestarts", "MainPID")
+    assert process != "0"
     machine.run(f"kill -STOP {process}")
     machine.wait_for(f"[ $(systemctl show -P NRestarts mqttd) -gt {restarts} ]", 90)
     machine.wait_for("systemctl is-active mqttd")
