@@ -215,8 +215,11 @@ class Outbound:
 
     def write_in_order(self, data: bytes, came: bytes = b"", seconds: float = 0.0) -> None:
         """The same, behind what waits."""
-        if came and self._flight is not None:
-            self._flight += (seconds, came, b"")
+        flight = self._flight
+        if came and flight is not None:
+            flight += (seconds, came, b"")
+            if len(flight) > self.factory.flight_room:
+                forget(flight)
         if data:
             flusher = self.factory.flusher
             flusher.chunks += 1

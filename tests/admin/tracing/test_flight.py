@@ -160,6 +160,17 @@ def test_it_stays_small_and_forgets_the_oldest(size: int, kind: str) -> None:
     flying.stop()
 
 
+def test_it_stays_small_where_the_client_takes_nothing() -> None:
+    flying = Flying(size=4096)
+    client = flying.connect("a")
+    protocol: Any = flying.virtual.broker.connections["a"].transport
+    protocol.pauseProducing()
+    for _ in range(1000):
+        client.send(Publish("t", b"x" * 100))
+    assert 0 < len(protocol._flight) <= protocol.factory.flight_room
+    flying.stop()
+
+
 def memory_of(each: Any) -> int:
     inner = sum(map(sys.getsizeof, each)) if isinstance(each, tuple) else 0
     return sys.getsizeof(each) + inner
