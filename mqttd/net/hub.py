@@ -46,18 +46,38 @@ class Hub:
         self._flusher = flusher
         self._epoll: Any = None
         self._watched: dict[int, EagerServer] = {}
+        #: How many listeners may bring more.
+        self._listeners = 0
 
     @staticmethod
     def serves(reactor: Any) -> bool:
         """Whether there can be one with *reactor*."""
         return hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
 
-    def watch(self, transport: EagerServer) -> int:
-        """Have *transport* read when there is something; returns its number here."""
-        if not self._watched:
-            # Open only as long as it is needed: it leaves nothing behind, and needs no end.
+    def open(self) -> None:
+        """A listener begins."""
+        self._listeners += 1
+        self._begin()
+
+    def close(self) -> None:
+        """A listener ends; the hub does with the last of them and of their clients."""
+        self._listeners -= 1
+        self._end_if_idle()
+
+    def _begin(self) -> None:
+        if self._epoll is None:
             self._epoll = select.epoll()
             self._reactor.addReader(self)
+
+    def _end_if_idle(self) -> None:
+        if not (self._watched or self._listeners) and self._epoll is not None:
+            self._reactor.removeReader(self)
+            self._epoll.close()
+            self._epoll = None
+
+    def watch(self, transport: EagerServer) -> int:
+        """Have *transport* read when there is something; returns its number here."""
+        self._begin()
         number = transport.fileno()
         self._epoll.register(number, select.EPOLLIN)
         self._watched[number] = transport
@@ -67,9 +87,7 @@ class Hub:
         """Watch what ``watch`` has given *number* no more."""
         del self._watched[number]
         self._epoll.unregister(number)
-        if not self._watched:
-            self._reactor.removeReader(self)
-            self._epoll.close()
+        self._end_if_idle()
 
     def fileno(self) -> int:
         number: int = self._epoll.fileno()
@@ -105,13 +123,17 @@ class Hub:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops, and ends what it watches."""
         for transport in list(self._watched.values()):
-            transport.connectionLost(reason)
+            _end(transport, CONNECTION_LOST)
 
 
 def _end(transport: EagerServer, why: BaseException) -> None:
     """What a reactor does when *why* is the outcome of a read."""
     reason = _FAILURES.get(id(why)) or Failure(why)
-    if reason.check(ConnectionDone):
-        transport.readConnectionLost(reason)
-    else:
-        transport.connectionLost(reason)
+    try:
+        if reason.check(ConnectionDone):
+            transport.readConnectionLost(reason)
+        else:
+            transport.connectionLost(reason)
+    except Exception:
+        # The others have nothing to do with it.
+        log.failure("A connection could not be ended properly")

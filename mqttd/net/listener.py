@@ -50,7 +50,8 @@ class Listener:
         self.settings = settings
         self.factory = MQTTFactory(network.broker, settings, network)
         self._reactor = reactor
-        self._network = network
+        #: What watches the sockets of its clients, if anything but the reactor does.
+        self._hub = network.hub(reactor)
         self._tls: ServerTLS | None = None
         self._switch = Switch(self.factory)
         self._gate = Gate(self.factory, self._switch, settings)
@@ -72,6 +73,8 @@ class Listener:
                 # Stopped before there was a port to stop.
                 await maybeDeferred(self._port.stopListening)
                 return
+            if self._hub is not None:
+                self._hub.open()
             self._put_gate_before()
         except Exception as error:
             self.stop()
@@ -93,6 +96,8 @@ class Listener:
             self._gate.abort_waiting()
             self.factory.abort_newcomers()
             port, self._port = self._port, None
+            if port is not None and self._hub is not None:
+                self._hub.close()
             self._closed = succeed(None) if port is None else maybeDeferred(port.stopListening)
         return self._closed
 
@@ -177,7 +182,7 @@ class Listener:
         """
         if not hasattr(self._port, "factory"):
             raise SettingError("endpoint", self.settings.endpoint, "one that limits can be put on")
-        make_eager(self._port, self._network.hub(self._reactor))
+        make_eager(self._port, self._hub)
         self._gate.open(self._port)
         self._set_options()
 

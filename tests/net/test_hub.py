@@ -87,7 +87,24 @@ def test_it_is_one_reader_of_the_reactor_while_there_is_a_client(hub: Hub) -> No
         assert readers == {hub}
         second.close()
         assert not readers
-        assert hub._epoll.closed
+        assert hub._epoll is None
+
+
+def test_it_stays_while_somebody_listens(hub: Hub) -> None:
+    readers = hub._reactor.readers
+    hub.open()
+    hub.open()
+    hub.close()
+    epoll = hub._epoll
+    transport = Transport(hub)
+    transport.close()
+    assert (readers, hub._epoll) == ({hub}, epoll)
+    transport = Transport(hub)
+    hub.close()
+    assert (readers, hub._epoll) == ({hub}, epoll)
+    transport.close()
+    assert not readers
+    assert epoll.closed
 
 
 def test_all_that_have_sent_something_are_read(hub: Hub) -> None:
@@ -163,6 +180,25 @@ def test_a_connection_ends_as_its_read_says(
     assert other.seen == [b"x"]
     assert not hub._flusher.chunks
     assert len(logged) == isinstance(outcome, ValueError)
+
+
+def test_the_others_go_on_where_one_can_not_even_be_ended(
+    hub: Hub, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(module.log, "failure", logged.append)
+
+    def fail(reason: Failure) -> None:
+        raise ValueError("ours")
+
+    transports = [Transport(hub, CONNECTION_LOST), Transport(hub), Transport(hub)]
+    monkeypatch.setattr(transports[0], "connectionLost", fail)
+    for transport in transports:
+        transport.other.send(b"x")
+    hub.doRead()
+    assert [transport.seen for transport in transports] == 3 * [[b"x"]]
+    assert not flusher.chunks
+    assert len(logged) == 1
 
 
 def test_a_reactor_that_stops_ends_all(hub: Hub) -> None:
