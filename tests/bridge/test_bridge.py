@@ -35,9 +35,8 @@ class Site:
         self.link = Link(self.here.clock, two.factory.buildProtocol)
         more.setdefault("client_id", "b")
         more.setdefault("name", "b")
-        settings = BridgeSettings(
-            addresses=("mqtt://x",), topics=topics, retry_first=0.1, retry_last=0.5, **more
-        )
+        more.setdefault("retry_last", 0.5)
+        settings = BridgeSettings(addresses=("mqtt://x",), topics=topics, retry_first=0.1, **more)
         bridge = Bridge(one.clock, one.broker, settings, f"node{id(one)}", self.link)
         self.bridges.append(bridge)
         bridge.start()
@@ -147,7 +146,7 @@ def watch(broker: VirtualBroker) -> set[bytes]:
 
 
 def test_what_waits_is_sent_when_the_other_side_is_back_after_a_day(site: Site) -> None:
-    bridge = site.bridge(BOTH)
+    bridge = site.bridge(BOTH, retry_last=10)
     arrived = watch(site.there)
     site.link.down = True
     site.link.cut()
