@@ -120,7 +120,7 @@ class _Collector:
         if daemon.broker.settings.http.latency_sample:
             yield _histogram(
                 "processing_seconds",
-                "From reading a chunk of input until what it caused was written.",
+                "From reading a chunk of input until it was handled.",
                 metrics.processing,
             )
 

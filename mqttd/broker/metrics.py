@@ -63,7 +63,7 @@ class Metrics:
         self.payload_bytes_sent = 0
         #: Seconds that the event loop came back late.
         self.loop_delay = Histogram()
-        #: Seconds from reading a chunk of input until what it caused was written, where
+        #: Seconds from reading a chunk of input until it was handled, where
         #: the settings want that measured.
         self.processing = Histogram()
         #: The share that $SYS has in ``messages_sent``, ``messages_unrouted`` and
