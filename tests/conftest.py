@@ -1,4 +1,4 @@
-"""What every test may use: the markers, and programs from outside.
+"""What every test may use: the markers, the profiles of hypothesis, and programs from outside.
 
 A test that needs a foreign client or broker asks for it by
 ``program("mosquitto_pub")``. Without it the test is skipped and says how to get
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 import mqttd
 
@@ -42,10 +44,25 @@ PROGRAMS = {
 NODE_MODULES = "MQTTD_NODE_MODULES"
 
 
+# Hundreds of processes are started, and each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# .ci/run asks for --hypothesis-profile=thorough.
+settings.register_profile("everyday", max_examples=20, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.load_profile("everyday")
+
+
+def examples(share: float) -> int:
+    """So many times the examples of the profile in force: for ``max_examples``."""
+    return int(share * settings().max_examples)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for marker in (
         "statement(*labels): the normative statements of the specifications that a test shows",
-        "slow: takes more than a few seconds; leave out with -m 'not slow'",
+        "slow: builds packages, runs whole programs and the like; only with -m slow",
     ):
         config.addinivalue_line("markers", marker)
 

@@ -179,8 +179,6 @@ GOOD = LINES.filter(
 
 
 @settings(
-    max_examples=100,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

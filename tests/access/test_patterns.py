@@ -13,7 +13,7 @@ from tests.access.support import ask
 from tests.bad_input.support import instructions
 
 #: The machine may have others to serve.
-BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BUSY = settings(suppress_health_check=[HealthCheck.too_slow])
 
 LEVELS = ("a", "b", "", "$s", "+", "#")
 #: Every topic of up to four levels, with a level that no filter names.

@@ -184,8 +184,6 @@ def short_pages() -> Iterator[None]:
 )
 @given(steps=STEPS)
 @settings(
-    max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nothing_is_lost_doubled_or_disordered(

@@ -16,6 +16,7 @@ from mqttd.broker.router import Plan, Router
 from mqttd.broker.subscription import Subscription, Target
 from mqttd.settings import SharedStrategy
 from mqttd.wire.topics import matches, split_shared
+from tests.conftest import examples
 
 LEVELS = st.sampled_from(["a", "b", "", "$s"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -184,7 +185,7 @@ class RouterMachine(RuleBasedStateMachine):
         assert total == len(self.model)
 
 
-RouterMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+RouterMachine.TestCase.settings = settings(max_examples=examples(0.6), stateful_step_count=40)
 TestRouter = RouterMachine.TestCase
 
 

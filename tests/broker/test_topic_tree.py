@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mqttd.broker.topic_tree import FilterTree, TopicTree
 from mqttd.wire.topics import matches
+from tests.conftest import examples
 
 LEVELS = st.sampled_from(["a", "b", "c", "", "$s", "$"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=5).map("/".join).filter(bool)
@@ -91,7 +92,7 @@ def test_an_empty_tree_is_empty_again_after_use() -> None:
     assert not tree._root.children
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(5))
 @given(st.sets(TOPICS, max_size=20), CHANGES, FILTERS, st.integers(1, 5))
 def test_a_walk_survives_changes(
     names: set[str], changes: list[tuple[bool, str]], topic_filter: str, pace: int
@@ -124,7 +125,7 @@ def test_a_walk_survives_changes(
             assert found.count(name) == 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(3))
 @given(
     st.sets(st.lists(st.sampled_from("ab"), min_size=1, max_size=6).map("/".join), min_size=4),
     st.randoms(use_true_random=False),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from tests.end_to_end.paho_clients import Paho
 from tests.servers import HASH
 
 pytest.importorskip("schemathesis", reason="needs schemathesis: pip install '.[dev]'")
+pytestmark = pytest.mark.slow
 
 #: What is left out: no schema can say what a topic or a setting may be; and that a
 #: wrong password gets nowhere is tested elsewhere, for here it waits a second each time.
@@ -52,9 +52,6 @@ extra-data-sources = { responses = false }
 """
 
 ENDLESS = "^/(events|messages|packets)$|/events$"
-
-#: Every border of every parameter takes its time: .ci/run asks for that.
-PHASES = "examples,coverage,fuzzing" if "MQTTD_BORDERS" in os.environ else "examples,fuzzing"
 
 
 @frozen
@@ -160,7 +157,7 @@ def test_the_api_keeps_what_its_document_promises(tried: Tried, tmp_path: Path) 
         seed(tried, paho)
         tried.run(
             f"--exclude-path-regex={ENDLESS}",
-            f"--phases={PHASES}",
+            "--phases=examples,coverage,fuzzing",
             "--max-examples=5",
             f"--report-har-path={har}",
         )

@@ -15,6 +15,7 @@ from mqttd.settings import BrokerSettings, ConnectionLimits, Rate, SharedLimits
 from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.wire.packets import Pingreq, Pingresp, Publish
 from mqttd.wire.serializer import serialize
+from tests.conftest import examples
 
 MINUTE = 60.0
 
@@ -76,7 +77,7 @@ def test_the_stricter_of_bytes_and_messages_decides() -> None:
     assert broker.broker.metrics.messages_received[0] == pytest.approx(10 * MINUTE, rel=0.03)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(0.5))
 @given(
     chunks=st.lists(st.integers(1, 5000), min_size=1, max_size=50),
     rate=st.integers(100, 100_000),

@@ -29,7 +29,7 @@ from mqttd.wire.packets import (
     Publish,
 )
 from mqttd.wire.serializer import serialize
-from tests.conftest import interpreted
+from tests.conftest import examples, interpreted
 
 
 def broker_with(**limits: Any) -> VirtualBroker:
@@ -147,7 +147,7 @@ def test_an_error_while_closing_for_an_error_still_closes() -> None:
 # --- pauses -------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(0.6), suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.tuples(

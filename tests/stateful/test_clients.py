@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
+from tests.conftest import examples
 from tests.stateful.machine import Clients, CrowdedClients, CrowdedKeptClients, KeptClients
 
 SHORT = settings(
-    max_examples=60,
+    max_examples=examples(0.6),
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 

@@ -22,6 +22,7 @@ from mqttd.testing import VirtualBroker, VirtualClient
 from mqttd.testing.replay import main, replay
 from mqttd.wire.packets import Disconnect, Pingreq, Puback, Publish
 from mqttd.wire.serializer import serialize
+from tests.conftest import examples
 
 
 class Flying:
@@ -103,7 +104,7 @@ def test_a_large_packet_that_comes_in_parts_is_there_once(flying: Flying) -> Non
     ]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(0.3))
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(0, 3))
 def test_each_packet_is_shown_once_however_it_is_cut(cuts: list[int], pings: int) -> None:
     flying = Flying()
