@@ -13,7 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from secrets import randbelow
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +43,16 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port of the loopback interface on which nothing listens."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port
+    """A port of the loopback interface on which nothing listens.
+
+    It is none of those that the kernel gives to whoever asks for any, a client
+    too: between now and the start of a daemon another test may ask.
+    """
+    while True:
+        port = 10_000 + randbelow(22_000)
+        with suppress(OSError), socket.socket() as holder:
+            holder.bind(("127.0.0.1", port))
+            return port
 
 
 def command(runner: str, *arguments: str) -> list[str]:
