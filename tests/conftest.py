@@ -7,10 +7,12 @@ it; under CI (the variable ``CI`` is set) the same absence is a failure.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,9 @@ NODE_MODULES = "MQTTD_NODE_MODULES"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# pytest asks for Twisted's around each test, and the answer takes longer than many a test.
+importlib.metadata.version = cache(importlib.metadata.version)
+
 # .ci/run asks for --hypothesis-profile=thorough.
 settings.register_profile("everyday", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=100, deadline=None)
@@ -59,10 +64,18 @@ def examples(share: float) -> int:
     return int(share * settings().max_examples)
 
 
+def seeds(number: int) -> list[pytest.ParameterSet]:
+    """Seeds of random histories, for ``parametrize``: two of three are slow."""
+    return [
+        pytest.param(seed, marks=() if seed < number // 3 else pytest.mark.slow)
+        for seed in range(number)
+    ]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for marker in (
         "statement(*labels): the normative statements of the specifications that a test shows",
-        "slow: builds packages, runs whole programs and the like; only with -m slow",
+        "slow: builds packages, tries many random histories and so on; only with -m slow",
     ):
         config.addinivalue_line("markers", marker)
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import textwrap
 import tomllib
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,18 @@ def command_lines() -> list[list[str]]:
     return lines
 
 
+@pytest.fixture(scope="module")
+def parser() -> ArgumentParser:
+    return build_parser()
+
+
 @pytest.mark.parametrize("words", command_lines(), ids=" ".join)
-def test_a_command_line_that_is_shown_is_understood(words: list[str]) -> None:
+def test_a_command_line_that_is_shown_is_understood(
+    words: list[str], parser: ArgumentParser
+) -> None:
     if words[0] == "mqttctl":
         if "--help" not in words:
-            build_parser().parse_args(words[1:])
+            parser.parse_args(words[1:])
     elif "mqttd" in words:
         options = {f"--{name.rstrip('=')}" for name in Options().longOpt}
         given = words[words.index("mqttd") + 1 :]

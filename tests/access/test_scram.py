@@ -29,12 +29,13 @@ from tests.access.logins import LISTENER, login
 from tests.broker.harness import BareBroker, BareClient
 
 ENTRY = make_hash(b"secret", "scram")
+OTHER = make_hash(b"secret", "pbkdf2")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     found = tmp_path / "passwords"
-    found.write_text(f"ann:{ENTRY}\nbob:{make_hash(b'secret', 'pbkdf2')}\n")
+    found.write_text(f"ann:{ENTRY}\nbob:{OTHER}\n")
     return found
 
 

@@ -31,6 +31,7 @@ from mqttd.wire.packets import (
 )
 from mqttd.wire.serializer import serialize
 from tests.broker.doubles import Rules
+from tests.conftest import seeds
 
 TOPICS = ("a", "a/b", "a/b/c", "long/" * 40 + "end", "é/☃")
 FILTERS = ("#", "a/#", "+/b", "a", "é/☃", "$share/g/a/#")
@@ -229,7 +230,7 @@ class Moody:
 
 
 @pytest.mark.parametrize("ruled", [False, True])
-@pytest.mark.parametrize("seed", range(48))
+@pytest.mark.parametrize("seed", seeds(48))
 def test_two_ways_one_result(seed: int, ruled: bool) -> None:
     source = Random(seed)
     policy = POLICIES[seed % len(POLICIES)]
@@ -256,7 +257,7 @@ def test_two_ways_one_result(seed: int, ruled: bool) -> None:
 
 
 @pytest.mark.parametrize("ruled", [False, True])
-@pytest.mark.parametrize("seed", range(18))
+@pytest.mark.parametrize("seed", seeds(18))
 def test_messages_that_come_alone(seed: int, ruled: bool) -> None:
     """Packet by packet, to nobody or to one, which has a shorter way of its own."""
     source = Random(seed)
@@ -298,7 +299,7 @@ DETERMINATE = [
 
 @pytest.mark.parametrize("strategy", DETERMINATE)
 @pytest.mark.parametrize("ruled", [False, True])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_groups_choose_the_same_member_on_both_ways(
     seed: int, ruled: bool, strategy: SharedStrategy
 ) -> None:

@@ -24,6 +24,7 @@ from mqttd.interfaces import PUBLISH, RECEIVE, SUBSCRIBE, AccessRequest, IAuthor
 from mqttd.testing import VirtualBroker
 from mqttd.wire.codes import MQTT5, MQTT311
 from mqttd.wire.packets import Publish, Subscribe, SubscriptionRequest, Will
+from tests.conftest import seeds
 
 PACKAGE = Path(__file__).parent.parent.parent / "mqttd"
 
@@ -238,7 +239,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("looks_up", [False, True])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_nobody_gets_what_the_rules_of_the_moment_do_not_allow(seed: int, looks_up: bool) -> None:
     walk = Walk(seed, looks_up)
     for _ in range(150):

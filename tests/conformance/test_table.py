@@ -9,6 +9,7 @@ import pytest
 from tests.conformance.__main__ import as_markdown, as_rst, as_text, main
 from tests.conformance.table import (
     Place,
+    Table,
     build,
     labels_in_code,
     labels_in_tests,
@@ -16,8 +17,12 @@ from tests.conformance.table import (
 )
 
 
-def test_every_statement_that_binds_a_server_has_code_and_tests() -> None:
-    table = build()
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return build()
+
+
+def test_every_statement_that_binds_a_server_has_code_and_tests(table: Table) -> None:
     assert table.unknown == []
     assert [f"{row.statement.label}: {row.problems}" for row in table.incomplete] == []
 
@@ -79,15 +84,15 @@ def test_a_hole_and_an_unknown_label_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [as_text, as_markdown, as_rst])
-def test_every_form_names_statement_code_and_test(form: object) -> None:
+def test_every_form_names_statement_code_and_test(form: object, table: Table) -> None:
     assert callable(form)
-    shown = "\n".join(form(build().rows.values()))
+    shown = "\n".join(form(table.rows.values()))
     for part in ("MQTT-3.12.4-1", "MQTT311-3.12.4-1", "connection.py:", "test_ping"):
         assert part in shown
 
 
 def test_the_command_says_by_its_status_whether_the_table_is_whole(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], table: Table
 ) -> None:
-    assert main(["--missing"]) == (1 if build().incomplete else 0)
+    assert main(["--missing"]) == (1 if table.incomplete else 0)
     assert "bind a server" in capsys.readouterr().out

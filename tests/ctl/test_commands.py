@@ -27,6 +27,8 @@ from mqttd.settings_watch import TraceSettings
 from mqttd.wire.packets import Connect, Publish
 from mqttd.wire.serializer import serialize
 
+PARSER = build_parser()
+
 
 class Commands(TestCase):
     timeout = 30
@@ -56,7 +58,7 @@ class Commands(TestCase):
 
     def run_command(self, *arguments: str) -> Deferred[str]:
         """What the command writes."""
-        parsed = build_parser().parse_args(["--socket", self.path, *arguments])
+        parsed = PARSER.parse_args(["--socket", self.path, *arguments])
         out = io.StringIO()
 
         def run() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mqttd.access import password_edit
+from mqttd.access import password_edit, passwords
 from mqttd.access.password_file import BadFile, read_passwords
 from mqttd.access.passwords import check_hash, matches
 from mqttd.ctl.__main__ import main
@@ -38,6 +38,14 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hash costs is not the matter here."""
+    monkeypatch.setattr(passwords, "PBKDF2_ITERATIONS", 1000)
+    monkeypatch.setattr(passwords, "ARGON2_MEMORY", 1024)
+    monkeypatch.setattr(passwords, "BCRYPT_COST", 4)
 
 
 @pytest.fixture
