@@ -218,6 +218,10 @@ def take(connection: Connection, data: bytes, position: int) -> int:
             if routes is None:
                 break
             after = _take_publishes(connection, routes, data, position, end)
+            if after < end and data[after] == first:
+                # It has refused this one, and would again.
+                position = after
+                break
         elif first in _ACKNOWLEDGEMENTS:
             after = _take_acknowledgements(connection, data, position, end)
         else:
@@ -387,13 +391,17 @@ def _take_publishes(
             # No run: that keeps the order where a member is a receiver as well.
             last = 0
         if stop <= last:
-            prefix = data[start:head] if qos else data[start:payload]
-            properties = data[block:payload] if qos else b""
-            inner = block - start
-            while (
-                startswith(prefix, stop) and startswith(properties, stop + inner) and stop <= last
-            ):
-                stop += size
+            if qos and version5:
+                prefix, properties = data[start:head], data[block:payload]
+                inner = block - start
+                while startswith(prefix, stop) and startswith(properties, stop + inner):
+                    stop += size
+            else:
+                prefix = data[start:payload] if not qos else data[start:head]
+                while startswith(prefix, stop):
+                    stop += size
+            if stop > end:
+                stop -= size  # a part of a frame
         count = (stop - start) // size
 
         receivers: list[Session] = []
@@ -457,10 +465,12 @@ def _take_publishes(
                 session.consumer.transport.write(run)  # type: ignore[union-attr]
         position = start + count * size
         received += count
-        received_bytes += count * (size - (payload - start))
+        inside = count * (size + start - payload)
+        received_bytes += inside
         if receivers:
-            sent += count * len(receivers)
-            sent_bytes += count * len(receivers) * (size - (payload - start))
+            number = len(receivers)
+            sent += count * number
+            sent_bytes += inside * number
         if others is not None:
             if route.targets is not plan.targets:
                 others = [each.original if type(each) is Unsure else each for each in others]

@@ -172,44 +172,70 @@ class MQTTProtocol(Outbound):
     # --- Twisted's side: input ------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        if len(data) <= self._direct:
-            # Most events are one message; ``_receive`` would make five calls for it.
+        direct, size = self._direct, len(data)
+        if not direct:
+            self._receive(data)
+            return
+        # Nothing waits before it. In one function what would be six calls: most chunks
+        # are small, and many are one message.
+        if size <= direct:
             try:
                 answer = fast_lane.take_alone(self.connection, data)
                 if answer is not None:
                     now = self.last_seen = self.factory.broker.seconds()
                     self.write_now(answer, data, now)
                     if self.limiter is not None and self.limiter.bytes:
-                        self._wait_for_tokens(self.limiter.take_bytes(len(data)))
+                        self._wait_for_tokens(self.limiter.take_bytes(size))
                     return
             except Exception:
                 self._failed()
                 return
-        self._receive(data)
+        factory = self.factory
+        broker, flusher = factory.broker, factory.flusher
+        broker.metrics.bytes_received += size
+        now = self.last_seen = broker.seconds()
+        flight = self._flight
+        if flight is not None:
+            if size > SHORT:
+                # As ``piece`` has it.
+                came = data if size <= HEAD else (0, size, data[:HEAD])
+                flight += (now, came, b"")
+                if len(flight) > factory.flight_room:
+                    forget(flight)
+            else:
+                self._note_input(data)
+        # As ``_process`` does.
+        self._processing = True
+        flusher.chunks += 1
+        try:
+            taken = fast_lane.take(self.connection, data, 0)
+            if taken != size:
+                self._parse(data[taken:] if taken else data, 0)
+        except Exception as error:
+            self._broke(error)
+        finally:
+            self._processing = False
+            flusher.chunks -= 1
+            if flusher.touched and not flusher.chunks:
+                flusher.flush()
+        if self._pauses or not self._reading:
+            self._read_or_not()
+        if self.limiter is not None and self.limiter.bytes:
+            self._wait_for_tokens(self.limiter.take_bytes(size))
 
     def _receive(self, data: bytes) -> None:
+        """Take *data* where something waits before it, or it has to wait itself."""
         if self._pauses & CLOSING:
             self._drop(len(data))
             return
         broker = self.factory.broker
         broker.metrics.bytes_received += len(data)
-        now = self.last_seen = broker.seconds()
-        direct = self._direct
-        if not direct:
-            self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
-        flight = self._flight
-        if flight is not None:
-            size = len(data)
-            if direct and size > SHORT:
-                # As ``piece`` has it, without the call.
-                came = data if size <= HEAD else (0, size, data[:HEAD])
-                flight += (now, came, b"")
-                if len(flight) > self.factory.flight_room:
-                    forget(flight)
-            else:
-                self._note_input(data)
+        self.last_seen = broker.seconds()
+        self.parser.feed(data)  # [MQTT-4.2-1] [MQTT-4.2.0-1] [MQTT311-7.1.1-1]
+        if self._flight is not None:
+            self._note_input(data)
         if not self._pauses:
-            self._process(data if direct else b"")
+            self._process()
         if self.limiter is not None and self.limiter.bytes:
             self._wait_for_tokens(self.limiter.take_bytes(len(data)))
 
@@ -241,23 +267,15 @@ class MQTTProtocol(Outbound):
         if self._dropped > MOST_DROPPED:
             self.abort()
 
-    def _process(self, data: bytes = b"") -> None:
-        """Handle the packets in hand and *data*, until there is none or a reason to pause."""
+    def _process(self) -> None:
+        """Handle the packets in hand until there is none or a reason to pause."""
         flusher = self.factory.flusher
         self._processing = True
         flusher.chunks += 1
         try:
-            if not self._direct:
-                self._parse(data, self._fast)
-            else:
-                # Most chunks never see the parser: five calls less for each.
-                taken = fast_lane.take(self.connection, data, 0)
-                if taken != len(data):
-                    self._parse(data[taken:] if taken else data, 0)
-        except ProtocolViolation as violation:
-            self._violated(violation)
-        except Exception:
-            self._failed()
+            self._parse(b"", self._fast)
+        except Exception as error:
+            self._broke(error)
         finally:
             self._processing = False
             flusher.chunks -= 1
@@ -308,11 +326,15 @@ class MQTTProtocol(Outbound):
         self._failed(failure)
         self.resume(PENDING)
 
-    def _violated(self, violation: ProtocolViolation) -> None:
+    def _broke(self, error: Exception) -> None:
+        """*error* came of handling what the client has sent."""
+        if not isinstance(error, ProtocolViolation):
+            self._failed()
+            return
         try:
             if self.watcher is not None:
-                self.watcher.broken(violation.text)
-            self.connection.violated(violation)
+                self.watcher.broken(error.text)
+            self.connection.violated(error)
         except Exception:
             self._failed()
 
