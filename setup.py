@@ -13,6 +13,9 @@ from setuptools import setup
 #: these modules a generator expression becomes a list, types are checked at run time, and
 #: what calls one function from another in the same file cannot be replaced. No interpreted
 #: class inherits from theirs, nor theirs from one; so a class of theirs is not decorated.
+#: A tuple comes out of an attribute as another one: ``is`` tells nothing. ``bytes`` are not
+#: sliced from behind their end on, nor backwards. An instance that may be None is true
+#: unless its class has ``__bool__``; ``__len__`` alone is not asked.
 COMPILED = [
     "mqttd/wire/bodies.py",
     "mqttd/wire/parser.py",
@@ -20,13 +23,33 @@ COMPILED = [
     "mqttd/wire/serializer.py",
     "mqttd/wire/strings.py",
     "mqttd/wire/topics.py",
+    "mqttd/broker/access.py",
+    "mqttd/broker/broker.py",
     "mqttd/broker/connection.py",
+    "mqttd/broker/delivery.py",
+    "mqttd/broker/durable_session.py",
     "mqttd/broker/fast_lane.py",
+    "mqttd/broker/handshake.py",
     "mqttd/broker/inprocess.py",
+    "mqttd/broker/message.py",
     "mqttd/broker/metrics.py",
+    "mqttd/broker/owed.py",
+    "mqttd/broker/paging.py",
+    "mqttd/broker/queue.py",
+    "mqttd/broker/receipts.py",
+    "mqttd/broker/receiving.py",
+    "mqttd/broker/retained.py",
     "mqttd/broker/router.py",
+    "mqttd/broker/session.py",
+    "mqttd/broker/sessions.py",
     "mqttd/broker/shared.py",
+    "mqttd/broker/subscribing.py",
+    "mqttd/broker/subscription.py",
+    "mqttd/broker/thinning.py",
+    "mqttd/broker/timers.py",
     "mqttd/broker/topic_tree.py",
+    "mqttd/broker/wills.py",
+    "mqttd/net/factory.py",
     "mqttd/net/outbound.py",
     "mqttd/net/protocol.py",
     "mqttd/net/timed.py",

@@ -140,7 +140,7 @@ class Guard:
     def _ask(self, key: Key) -> bool | Deferred[bool]:
         request = self.request(*key)
         try:
-            answer = self.authorizer.authorize(request)
+            answer: Any = self.authorizer.authorize(request)
         except Exception:
             log.failure("The authorizer failed on {request!r}; refused", request=request)
             self.metrics.errors["authorizer"] += 1

@@ -357,7 +357,7 @@ class DurableSession(Session):
         if delivery.released:
             consumer.send_pubrel(packet_id)
         elif not (self.resends and packet_id in self.resends) and (
-            self.asking is None or self.asking[0] is not delivery
+            self.asking is None or self.asking.delivery is not delivery
         ):
             if consumer.may_receive(delivery) is True:
                 self._write(delivery, consumer, packet_id, False)

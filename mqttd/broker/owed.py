@@ -98,8 +98,8 @@ class Source:
                 self.topic,
                 frame[self.payload :],
                 1,
-                # Behind their length, which takes one byte in the lane.
-                passthrough=frame[block + 1 : self.payload],
+                # Behind their length, which takes one byte in the lane; 3.1.1 has none.
+                passthrough=frame[block : self.payload][1:],
                 publisher=self.publisher,
                 guard=self.guard,
                 created_at=self.created_at,

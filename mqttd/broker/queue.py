@@ -35,6 +35,10 @@ class MessageQueue:
     def __len__(self) -> int:
         return self.messages
 
+    def __bool__(self) -> bool:
+        # Compiled, what may be None or a queue would be true by being one.
+        return self.messages > 0
+
     def __iter__(self) -> Iterator[Delivery]:
         for priority in sorted(self._lanes, reverse=True):
             yield from self._lanes[priority]
@@ -88,7 +92,7 @@ class MessageQueue:
             if not found:
                 continue
             taken += found
-            left = deque(delivery for delivery in lane if delivery.qos)
+            left = deque([delivery for delivery in lane if delivery.qos])
             if left:
                 self._lanes[priority] = left
             else:

@@ -142,7 +142,9 @@ class RetainedStore:
         The store may change between steps: what was there all the time comes
         once, what is gone does not come any more.
         """
-        return (message for message in self.walk(topic_filter) if message is not None)
+        for message in self.walk(topic_filter):
+            if message is not None:
+                yield message
 
     def walk(self, topic_filter: str) -> Iterator[Message | None]:
         """Like ``match``, with a None now and then where the search takes long.

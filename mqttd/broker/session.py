@@ -46,6 +46,17 @@ BATCH = 200
 CROWDED = 1024
 
 
+class Question:
+    """Whether the client may have *delivery*: the answer comes later."""
+
+    __slots__ = ("delivery", "packet_id")
+
+    def __init__(self, delivery: Delivery, packet_id: int) -> None:
+        self.delivery = delivery
+        #: If it has one already; 0: it has not.
+        self.packet_id = packet_id
+
+
 class Session:
     """The state of one client id."""
 
@@ -113,8 +124,8 @@ class Session:
         self.stalled = False
         #: Where the search for an unused packet id begins.
         self.next_packet_id = 1
-        #: The delivery, and its packet id if it has one, whose access is asked.
-        self.asking: tuple[Delivery, int] | None = None
+        #: What is asked of the access rules, and not answered yet.
+        self.asking: Question | None = None
         self._replays: deque[Iterator[Delivery | None]] | None = None
         #: Packet ids to be sent again, before anything else.
         self.resends: deque[int] | None = None
@@ -247,16 +258,14 @@ class Session:
             self._refused(delivery, packet_id, "denied")
         else:
             # The answer comes later: what follows waits behind it, in order.
-            self.asking = question = (delivery, packet_id)
+            self.asking = question = Question(delivery, packet_id)
             allowed.addBoth(self._answered, question, consumer)
 
-    def _answered(
-        self, allowed: object, question: tuple[Delivery, int], consumer: Consumer
-    ) -> None:
+    def _answered(self, allowed: object, question: Question, consumer: Consumer) -> None:
         if self.asking is not question:
             return  # the client left meanwhile, and the message went back
         self.asking = None
-        delivery, packet_id = question
+        delivery, packet_id = question.delivery, question.packet_id
         if allowed is True:
             self._transmit(delivery, consumer, packet_id)
         else:
@@ -502,8 +511,8 @@ class Session:
         # Retained messages not yet sent are due at the next connection.
         self.resends = None
         question, self.asking = self.asking, None
-        if question is not None and not question[1]:
-            self._enqueue(question[0], front=True)
+        if question is not None and not question.packet_id:
+            self._enqueue(question.delivery, front=True)
         self.release_publishers()
         self.stalled = False
         self.broker.router.session_online(self, False)
