@@ -175,7 +175,7 @@ def test_a_client_that_does_not_take_its_answers_is_read_no_further() -> None:
     broker = broker_with(output_buffer=10_000)
     client = broker.connect("a")
     client.stop_reading()
-    for _ in range(100):
+    for _ in range(20):
         client.transport.send(serialize(Pingreq(), 5) * 10_000)
     broker.advance()
     assert client.transport.is_paused
@@ -185,7 +185,7 @@ def test_a_client_that_does_not_take_its_answers_is_read_no_further() -> None:
     assert held < 65_536 + 3 * 65_536
     client.start_reading()
     broker.advance(1)
-    assert client.transport.take() == serialize(Pingresp(), 5) * 1_000_000
+    assert client.transport.take() == serialize(Pingresp(), 5) * 200_000
     assert not client.closed
 
 
