@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from mqttd.identity import user_name
 from mqttd.interfaces import Peer
+from mqttd.net.brief_tls import in_memory
 from mqttd.net.gathered_tls import GatheredTLS
 from mqttd.settings import ClientCertificate, Identity, TLSSettings
 
@@ -77,7 +78,7 @@ class ServerTLS:
         self._context = _context_with_names(settings)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+        return in_memory(self._context)
 
 
 def _context_with_names(settings: TLSSettings) -> SSL.Context:

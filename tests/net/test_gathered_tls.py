@@ -14,7 +14,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from mqttd.net.gathered_tls import RECORD
+from mqttd.net import brief_tls
+from mqttd.net.brief_tls import BriefConnection
+from mqttd.net.gathered_tls import MOST, RECORD
 from mqttd.net.tls import ServerTLS, TLSFactory
 from mqttd.settings import TLSSettings
 from tests.certificates import Authority
@@ -106,9 +108,13 @@ class Line:
                 return
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
+@pytest.fixture(params=["brief", "pyOpenSSL's"])
+def line(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    brief = request.param == "brief"
+    if not brief:
+        monkeypatch.setattr(brief_tls, "_fits", lambda: False)
     line = Line(tmp_path)
+    assert isinstance(line.server.getHandle(), BriefConnection) is brief
     line.shake_hands()
     return line
 
@@ -174,6 +180,78 @@ def test_half_a_record_waits_for_the_rest(line: Line) -> None:
     assert line.listening.pieces == []
     line.server.dataReceived(data[10:])
     assert line.listening.pieces == [b"in two parts"]
+
+
+@pytest.mark.parametrize("size", [1, MOST, MOST + 1, 5 * MOST])
+def test_what_is_written_arrives_whatever_its_size(line: Line, size: int) -> None:
+    data = bytes(size - 1) + b"!"
+    line.server.write(data)
+    line.server.write(b"")
+    line.carry()
+    got = b""
+    while len(got) < size:
+        got += line.client.read(size)
+    assert got == data
+
+
+def test_what_is_written_before_the_handshake_goes_out_after_it(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.server.write(b"early")
+    line.server.write(b"bird")
+    line.shake_hands()
+    assert line.client.read(100) == b"early"
+    assert line.client.read(100) == b"bird"
+
+
+def test_nothing_is_written_after_the_close(line: Line) -> None:
+    line.server.loseConnection()
+    line.carry()
+    line.server.write(b"too late")
+    assert line.transport.value() == b""
+
+
+def test_a_lone_broken_record_ends_the_connection(line: Line) -> None:
+    line.client.write(b"spoilt")
+    bad = bytearray(line.outgoing.read())
+    bad[-1] ^= 1
+    line.server.dataReceived(bytes(bad))
+    assert line.listening.pieces == []
+    assert line.ending().check(Error)
+    line.incoming.write(line.transport.value())
+    with pytest.raises(ssl.SSLError, match=r"(?i)bad record mac"):
+        line.client.read(100)
+
+
+def test_one_connection_does_not_see_what_another_reads(line: Line, tmp_path: Path) -> None:
+    other = Line(tmp_path)
+    other.shake_hands()
+    line.client.write(b"a long secret")
+    other.client.write(b"short")
+    line.carry()
+    other.carry()
+    line.client.write(b"x")
+    line.carry()
+    assert line.listening.pieces == [b"a long secret", b"x"]
+    assert other.listening.pieces == [b"short"]
+
+
+def test_a_read_of_more_than_the_buffer_holds(line: Line) -> None:
+    handle = line.server.getHandle()
+    line.client.write(b"plenty")
+    handle.bio_write(line.outgoing.read())
+    assert handle.recv(10 * RECORD) == b"plenty"
+    handle.send(b"as much")
+    line.incoming.write(handle.bio_read(10 * RECORD))
+    assert line.client.read(100) == b"as much"
+
+
+def test_the_brief_way_is_left_where_pyopenssl_is_made_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits = brief_tls._fits.__wrapped__
+    assert fits()
+    monkeypatch.setattr(brief_tls, "_ATTRIBUTES", ("_ssl", "_not_there"))
+    assert not fits()
 
 
 def in_vain(line: Line) -> list[str]:
