@@ -50,6 +50,8 @@ COMPILED = [
     "mqttd/broker/topic_tree.py",
     "mqttd/broker/wills.py",
     "mqttd/net/factory.py",
+    "mqttd/net/flight.py",
+    "mqttd/net/hub.py",
     "mqttd/net/outbound.py",
     "mqttd/net/protocol.py",
     "mqttd/net/timed.py",

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mqttd.net.outbound import Flusher
 
@@ -37,7 +37,6 @@ MOST = 64
 _FAILURES = {id(why): Failure(why) for why in (CONNECTION_DONE, CONNECTION_LOST)}
 
 
-@implementer(IReadDescriptor)
 class Hub:
     """What watches the sockets of a broker's connections; one per broker."""
 
@@ -137,3 +136,7 @@ def _end(transport: EagerServer, why: BaseException) -> None:
     except Exception:
         # The others have nothing to do with it.
         log.failure("A connection could not be ended properly")
+
+
+# Not by decorator: a decorated class is not compiled.
+classImplements(Hub, IReadDescriptor)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from mqttd.net import hub as module
 from mqttd.net.hub import MOST, Hub
+from mqttd.net.outbound import Flusher, Outbound
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="needs epoll: Linux")
 
@@ -55,25 +57,13 @@ class Transport:
         self.connectionLost(reason)
 
 
-class Flusher:
-    """Notes how many chunks were under way at each flush."""
-
-    def __init__(self) -> None:
-        self.chunks = 0
-        self.touched: list[object] = []
-        self.flushes: list[int] = []
-
-    def flush(self) -> None:
-        self.flushes.append(self.chunks)
-
-
 @pytest.fixture
 def flusher() -> Flusher:
-    return Flusher()
+    return Flusher(Clock())
 
 
 @pytest.fixture
-def hub(flusher: Any) -> Hub:
+def hub(flusher: Flusher) -> Hub:
     return Hub(Reactor(), flusher)
 
 
@@ -116,14 +106,18 @@ def test_all_that_have_sent_something_are_read(hub: Hub) -> None:
 
 
 def test_what_they_cause_for_others_leaves_at_the_end(hub: Hub, flusher: Flusher) -> None:
-    under_way: list[int] = []
-    transports = [Transport(hub, lambda: under_way.append(flusher.chunks)) for _ in range(3)]
+    under_way: list[tuple[int, int]] = []
+
+    def look() -> None:
+        under_way.append((flusher.chunks, len(flusher.touched)))
+
+    transports = [Transport(hub, look) for _ in range(3)]
     for transport in transports:
         transport.other.send(b"x")
-    flusher.touched.append(object())
+    flusher.touched.append(Outbound())
     hub.doRead()
-    assert under_way == [1, 1, 1]
-    assert flusher.flushes == [0]
+    assert under_way == 3 * [(1, 1)]
+    assert (flusher.chunks, flusher.touched) == (0, [])
 
 
 def test_a_lone_one_leaves_it_to_the_connection(hub: Hub, flusher: Flusher) -> None:
