@@ -232,12 +232,29 @@ class Hooks:
 
         Where a hook has topics, the first argument is a message.
         """
+        # As ``_call`` does for one, in one call for all, and with one look at the clock less
+        # for each: a connection tells five.
+        seconds = self._broker.seconds
+        began = seconds()
         for hook in chain:
             if hook.topics and not hook.wants(arguments[0].topic):
                 continue
-            answer = self._call(hook, arguments)
-            if isinstance(answer, Deferred):
-                answer.addErrback(self._observer_failed, hook)
+            try:
+                answer = hook.function(*arguments)
+                if answer is not None:
+                    self._await(hook, answer)
+            except Exception:
+                self._complain(hook, "failed", Failure())
+            ended = seconds()
+            if ended - began > SLOW:
+                self._complain(hook, f"held up the whole broker for {ended - began:.2f} s")
+            began = ended
+
+    def _await(self, hook: Hook, answer: Any) -> None:
+        if iscoroutine(answer):
+            answer = Deferred.fromCoroutine(answer)
+        if isinstance(answer, Deferred):
+            answer.addErrback(self._observer_failed, hook)
 
     def _observer_failed(self, failure: Failure, hook: Hook) -> None:
         self._complain(hook, "failed", failure)

@@ -85,7 +85,8 @@ class Gate(Factory):
         return f"mqttd {self.settings.name or self.settings.endpoint}"
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:  # type: ignore[override]
-        self._spend()
+        if self._bucket is not None:
+            self._spend(self._bucket)
         limit = self.settings.limits.maximum_connections
         if limit and self.connections >= limit:
             self.refuse("maximum-connections")
@@ -178,19 +179,19 @@ class Gate(Factory):
     def _accept_some(self) -> Any:
         """Accept those that wait, but no more than the rate allows now.
 
-        Twisted goes on with its turn whatever the gate says meanwhile, for up to
-        100 connections at first, and for more each time that they were as many.
+        The port goes on with its turn whatever the gate says meanwhile.
         """
-        if self._bucket is not None and self.port is not None:
-            self.port.numberAccepts = max(1, min(MOST_ACCEPTED, int(self._bucket.saved)))
+        if self.port is not None:
+            most = MOST_ACCEPTED
+            if self._bucket is not None:
+                most = max(1, min(most, int(self._bucket.saved)))
+            self.port.numberAccepts = most
         return self._accept()
 
-    def _spend(self) -> None:
+    def _spend(self, bucket: TokenBucket) -> None:
         """Count a connection against the rate, and rest when it is used up."""
-        if self._bucket is None:
-            return
-        self._bucket.take(1)
-        delay = self._bucket.wait_for(1)
+        bucket.take(1)
+        delay = bucket.wait_for(1)
         if not delay or self.port is None:
             return
         self.port.stopReading()

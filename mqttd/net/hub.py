@@ -17,7 +17,6 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
@@ -56,7 +55,8 @@ class Hub:
     def open(self) -> None:
         """A listener begins."""
         self._listeners += 1
-        self._begin()
+        if self._epoll is None:
+            self._begin()
 
     def close(self) -> None:
         """A listener ends; the hub does with the last of them and of their clients."""
@@ -64,9 +64,8 @@ class Hub:
         self._end_if_idle()
 
     def _begin(self) -> None:
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._reactor.addReader(self)
+        self._epoll = select.epoll()
+        self._reactor.addReader(self)
 
     def _end_if_idle(self) -> None:
         if not (self._watched or self._listeners) and self._epoll is not None:
@@ -76,7 +75,8 @@ class Hub:
 
     def watch(self, transport: EagerServer) -> int:
         """Have *transport* read when there is something; returns its number here."""
-        self._begin()
+        if self._epoll is None:
+            self._begin()
         number = transport.fileno()
         self._epoll.register(number, select.EPOLLIN)
         self._watched[number] = transport
@@ -86,7 +86,8 @@ class Hub:
         """Watch what ``watch`` has given *number* no more."""
         del self._watched[number]
         self._epoll.unregister(number)
-        self._end_if_idle()
+        if not self._watched:
+            self._end_if_idle()
 
     def fileno(self) -> int:
         number: int = self._epoll.fileno()
@@ -129,10 +130,8 @@ def _end(transport: EagerServer, why: BaseException) -> None:
     """What a reactor does when *why* is the outcome of a read."""
     reason = _FAILURES.get(id(why)) or Failure(why)
     try:
-        if reason.check(ConnectionDone):
-            transport.readConnectionLost(reason)
-        else:
-            transport.connectionLost(reason)
+        # That the client has closed its side only is the same to this transport.
+        transport.connectionLost(reason)
     except Exception:
         # The others have nothing to do with it.
         log.failure("A connection could not be ended properly")

@@ -15,7 +15,7 @@ and when that is twice the limit the connection is read no further.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -112,6 +112,9 @@ class Outbound:
         "transport",
         "writable",
     )
+
+    #: For the compiler: what may be deleted.
+    __deletable__: ClassVar = ["connection"]
 
     factory: MQTTFactory
     listener: ListenerSettings

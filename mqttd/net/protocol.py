@@ -168,6 +168,10 @@ class MQTTProtocol(Outbound):
         if self.watcher is not None:
             self.watcher.ended(ending)
             self.watch(None)
+        if not (self._processing or self._pauses & PENDING):
+            # It knows us: what is no cycle is not left to the garbage collector, whose
+            # rounds are a twentieth of a short connection.
+            del self.connection
 
     # --- Twisted's side: input ------------------------------------------------------
 

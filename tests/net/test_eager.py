@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 from attrs import evolve
 from twisted.internet import reactor, tcp, threads
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from mqttd.net import eager as module
 from mqttd.net.eager import EagerServer, make_eager
+from mqttd.net.protocol import MQTTProtocol
 from mqttd.settings import TLSSettings
 from tests.certificates import Authority
 
-from .sockets import OnSockets, open_socket
+from .sockets import CONNACK, CONNECT, OnSockets, answer, open_socket
 
 
 class Socket:
@@ -323,6 +329,9 @@ def test_only_plain_tcp_ports_are_made_eager() -> None:
     class Port:
         transport: type = tcp.Server
 
+        def doRead(self) -> None:
+            pass
+
     class Other:
         transport = "something else"
 
@@ -333,6 +342,118 @@ def test_only_plain_tcp_ports_are_made_eager() -> None:
     assert isinstance(port.transport, partial)
     assert port.transport.func is EagerServer
     assert other.transport == "something else"
+
+
+def test_it_has_all_that_twisted_gives_its_own() -> None:
+    net: Any = Socket()
+    server: Any = None
+    poller: Any = Poller()
+    for client in (("192.0.2.1", 1), ("2001:db8::1", 1, 0, 0)):
+        theirs: Any = tcp.Server(net, Protocol(), client, server, 0, poller)
+        ours: Any = EagerServer(net, Protocol(), client, server, 0, poller)
+        # The names for the log, which are made when they are asked for.
+        for name in vars(theirs).keys() - {"hostname", "logstr", "repstr"}:
+            assert type(getattr(ours, name)) is type(getattr(theirs, name)), name
+        assert ours.getPeer() == theirs.getPeer()
+        assert ours.logPrefix() == theirs.logPrefix()
+        assert client[0] in repr(ours)
+
+
+# --- accepting --------------------------------------------------------------------------
+
+
+class Backlog:
+    """A socket that listens: each ``accept`` brings one more pair, or an error."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self._errors = list(errors)
+        self.others: list[socket.socket] = []
+
+    def _accept(self) -> tuple[int, tuple[str, int]]:
+        if self._errors:
+            raise self._errors.pop(0)
+        ours, theirs = socket.socketpair()
+        self.others.append(theirs)
+        return ours.detach(), ("192.0.2.1", len(self.others))
+
+
+class Acceptor:
+    """As much of a port as is needed to accept."""
+
+    addressFamily, socketType = socket.AF_UNIX, socket.SOCK_STREAM
+    transport: Any = tcp.Server
+    sessionno = 0
+
+    def __init__(self, factory: Any, *errors: OSError) -> None:
+        self.factory = factory
+        self.reactor = Poller()
+        self.socket = Backlog(*errors)
+        self.numberAccepts = 3
+        self.troubles = 0
+        self._buildAddr: Callable[[Any], Any] = lambda address: IPv4Address("TCP", *address)
+
+    def doRead(self) -> None:
+        self.troubles += 1
+
+
+class Builder:
+    """Builds what it is told to; raises what is an error."""
+
+    def __init__(self, *built: Any) -> None:
+        self._built = list(built)
+        self.addresses: list[Any] = []
+
+    def buildProtocol(self, address: Any) -> Any:
+        self.addresses.append(address)
+        built = self._built.pop(0)
+        if isinstance(built, Exception):
+            raise built
+        return built
+
+
+def is_closed(stream: socket.socket) -> bool:
+    stream.setblocking(False)
+    try:
+        return stream.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_a_port_accepts_as_many_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(module.log, "failure", logged.append)
+    first, last = Protocol(), Protocol()
+    factory = Builder(first, None, ValueError("ours"), last)
+    port = Acceptor(factory)
+    make_eager(port)
+    port.doRead()
+    assert factory.addresses == [IPv4Address("TCP", "192.0.2.1", number) for number in (1, 2, 3)]
+    # Neither one that is refused nor one that fails has to do with another.
+    assert [is_closed(stream) for stream in port.socket.others] == [False, True, True]
+    assert len(logged) == 1
+    port.numberAccepts = 1
+    port.doRead()
+    transports: list[Any] = [first.transport, last.transport]
+    assert [transport.sessionno for transport in transports] == [0, 1]
+    for transport in transports:
+        assert isinstance(transport, EagerServer)
+        assert transport in port.reactor.readers
+        transport.connectionLost(Failure(CONNECTION_DONE))
+    assert not port.troubles
+    for stream in port.socket.others:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "troubles"), [(BlockingIOError(), 0), (OSError(errno.EMFILE, "too many"), 1)]
+)
+def test_twisted_sees_to_what_is_wrong_with_accepting(error: OSError, troubles: int) -> None:
+    factory = Builder()
+    port = Acceptor(factory, error)
+    make_eager(port)
+    port.doRead()
+    assert port.troubles == troubles
+    assert not factory.addresses
 
 
 # --- on real sockets ------------------------------------------------------------------
@@ -375,6 +496,10 @@ class SlowReader(TestCase):
         assert found == hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
+def protocols_in_memory() -> int:
+    return sum(issubclass(type(thing), MQTTProtocol) for thing in gc.get_objects())
+
+
 class Listening(OnSockets):
     async def test_listeners_are_eager_with_tls_and_without(self) -> None:
         certificate = Authority().issue("localhost").write(self.folder / "server.pem")
@@ -388,6 +513,18 @@ class Listening(OnSockets):
                 inner = inner.transport if tls else inner
                 assert isinstance(inner, EagerServer)
             await self.until(lambda: not listener.connections)
+
+    async def test_a_connection_that_has_ended_is_not_left_to_the_collector(self) -> None:
+        listener = await self.listen()
+        gc.collect()
+        before = protocols_in_memory()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        with await self.client(open_socket, self.where(listener), CONNECT) as stream:
+            assert (await self.client(answer, stream)).startswith(CONNACK)
+            assert protocols_in_memory() == before + 1
+        await self.until(lambda: not listener.connections)
+        assert protocols_in_memory() == before
 
     async def test_an_answer_does_not_wait_for_the_next_turn(self) -> None:
         listener = await self.listen()

@@ -52,10 +52,6 @@ class Transport:
         self.seen.append(reason.type)
         self.close()
 
-    def readConnectionLost(self, reason: Failure) -> None:
-        self.seen.append("read")
-        self.connectionLost(reason)
-
 
 @pytest.fixture
 def flusher() -> Flusher:
@@ -156,7 +152,7 @@ def test_who_was_closed_by_another_is_not_read(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("outcome", "seen"),
     [
-        (CONNECTION_DONE, [b"x", "read", ConnectionDone]),
+        (CONNECTION_DONE, [b"x", ConnectionDone]),
         (CONNECTION_LOST, [b"x", ConnectionLost]),
         (ValueError("ours"), [b"x", ValueError]),
     ],
