@@ -237,22 +237,30 @@ def _accept(port: Any, in_trouble: Callable[[], Any]) -> Any:
             return in_trouble()
         client = socket.socket(port.addressFamily, port.socketType, 0, descriptor)
         try:
-            _begin(port, client, address)
+            transport = _begin(port, client, address)
         except Exception:
             log.failure("A connection could not be begun")
+            transport = None
+        if transport is None:
             client.close()
+            continue
+        try:
+            transport.protocol.makeConnection(transport)
+        except Exception:
+            log.failure("A connection could not be begun")
+            transport.abortConnection()
     return None
 
 
-def _begin(port: Any, client: socket.socket, address: tuple[Any, ...]) -> None:
+def _begin(port: Any, client: socket.socket, address: tuple[Any, ...]) -> Any:
+    """The transport and protocol of *client*; None where the factory wants none."""
     if len(address) != 2:
         # With the name of the interface, where it has one.
         host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
         address = (host, *address[1:])
     protocol = port.factory.buildProtocol(port._buildAddr(address))
     if protocol is None:
-        client.close()
-        return
+        return None
     number = port.sessionno
     port.sessionno = number + 1
-    protocol.makeConnection(port.transport(client, protocol, address, port, number, port.reactor))
+    return port.transport(client, protocol, address, port, number, port.reactor)

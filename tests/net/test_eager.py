@@ -16,10 +16,11 @@ import pytest
 from attrs import evolve
 from twisted.internet import reactor, tcp, threads
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.internet.task import deferLater
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -441,6 +442,40 @@ def test_a_port_accepts_as_many_as_it_may(monkeypatch: pytest.MonkeyPatch) -> No
         transport.connectionLost(Failure(CONNECTION_DONE))
     assert not port.troubles
     for stream in port.socket.others:
+        stream.close()
+
+
+class Breaking(Protocol):
+    """Fails where its connection begins."""
+
+    seen: Failure | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        raise ValueError("ours")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.seen = reason
+
+
+def test_a_connection_that_fails_as_it_begins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(module.log, "failure", logged.append)
+    broken, other = Breaking(), Protocol()
+    port = Acceptor(Builder(broken, other))
+    clock: Any = Clock()
+    monkeypatch.setattr(port.reactor, "callLater", clock.callLater, raising=False)
+    port.numberAccepts = 2
+    make_eager(port)
+    port.doRead()
+    assert len(logged) == 1
+    clock.advance(0)
+    assert broken.seen is not None
+    assert broken.seen.check(ConnectionAborted)
+    assert other.connected
+    gone, alive = port.socket.others
+    assert [is_closed(stream) for stream in (gone, alive)] == [True, False]
+    other.transport.connectionLost(Failure(CONNECTION_DONE))  # type: ignore[union-attr]
+    for stream in (gone, alive):
         stream.close()
 
 
