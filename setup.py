@@ -6,6 +6,7 @@ without the variable nothing is compiled, and the same code runs interpreted.
 
 import os
 import sys
+from configparser import ConfigParser
 
 from setuptools import setup
 
@@ -58,7 +59,7 @@ COMPILED = [
     "mqttd/testing/faults.py",
 ]
 
-#: Types are checked elsewhere; here mypy only has to infer them, and without Twisted.
+#: Types are checked elsewhere; here mypy only has to infer them.
 OPTIONS = [
     "--ignore-missing-imports",
     "--follow-imports=silent",
@@ -66,7 +67,17 @@ OPTIONS = [
     "--no-warn-return-any",
 ]
 #: mypy-zope brings the mypy that it fits.
-NEEDED = ["mypy-zope >= 1.0.17"]
+COMPILER = "mypy-zope >= 1.0.17"
+
+
+def needed() -> list[str]:
+    """What compiling needs: with the compiler all that the package needs when it runs.
+
+    Types are inferred from that: of a class made by attrs it is attrs that tells them.
+    """
+    description = ConfigParser()
+    description.read("setup.cfg")
+    return [COMPILER, *description["options"]["install_requires"].split("\n")[1:]]
 
 
 def setup_compiled() -> None:
@@ -77,7 +88,7 @@ def setup_compiled() -> None:
         if "egg_info" not in sys.argv:
             raise
         # pip asks first what the build needs, and then comes back.
-        setup(setup_requires=NEEDED)
+        setup(setup_requires=needed())
         return
     setup(ext_modules=mypycify([*OPTIONS, *COMPILED], opt_level="3", group_name="mqttd"))
 
